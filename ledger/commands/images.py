@@ -1,0 +1,222 @@
+"""`lawful index`, `lawful generate` and `lawful stamp`: what puts images into the ledger."""
+
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import rich_click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ledger import catalog, issue, lookup
+from ledger.commands.files import check_writable, read_image, write_whole
+from ledger.commands.frame import Invocation, answer_json, err, json_option, out, resume_with, shown
+from ledger.commands.work import do, founded, operator
+from ledger.lookup import RecordView
+from ledger.runtime import Runtime
+from ledger.sources import Grants
+from models.images import Limits, decode
+
+PLAIN_SECONDS = 5.0  # between two lines where there is no terminal
+
+_timeout = rich_click.option("--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds to wait.")
+_output = rich_click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Where the finished file goes."
+)
+_force = rich_click.option("--force", is_flag=True, help="Replace the output file if it exists.")
+_again = rich_click.option("--idempotency-key", help="Your name for this request: asked again with it, the work is done once.")
+
+
+@rich_click.command(epilog="Example: lawful index ./paintings --licence CC0-1.0")
+@click.argument("source", type=click.Path(path_type=Path))
+@rich_click.option("--collection", help="Name of the collection; unset: the source's own name.")
+@rich_click.option("--licence", default="unknown", show_default=True, help="Licence of works whose row names none.")
+@rich_click.option("--train/--no-train", default=False, show_default=True, help="Grant: may be learned from.")
+@rich_click.option("--compare/--no-compare", default=True, show_default=True, help="Grant: may be searched.")
+@rich_click.option("--name/--no-name", default=True, show_default=True, help="Grant: may be shown and credited.")
+@json_option
+@click.pass_obj
+def index(
+    invocation: Invocation,
+    source: Path,
+    collection: str | None,
+    licence: str,
+    train: bool,
+    compare: bool,
+    name: bool,
+    as_json: bool,
+) -> None:
+    """Add the works in SOURCE to a collection, and freeze a snapshot of it.
+
+    SOURCE is a folder with one subfolder per artist, or a CSV or Parquet file with the columns path and artist (and, if
+    wanted, title, licence, train, compare, name). A file that cannot be read is listed and passed over. What is done
+    stays when the run is cut off; the same command again adds only what is new.
+    """
+    from ledger.worker import embedder
+
+    settings = invocation.settings()
+    called = collection or (source.resolve().name if source.is_dir() else source.stem)
+    with founded(settings) as runtime, _Progress() as progress:
+        resume_with("every finished batch is kept; the same command again goes on from there")
+        indexed = catalog.index(
+            runtime,
+            source,
+            collection=called,
+            licence=licence,
+            grants=Grants(train=train, compare=compare, name=name),
+            embedder=embedder(runtime),
+            progress=progress.show,
+        )
+    if as_json:
+        answer_json(indexed)
+        return
+    for bad in indexed.bad:
+        err().print(f"passed over {shown(bad.path)}: {shown(bad.detail)} [{bad.code}]")
+    console = out()
+    console.print(
+        f"{shown(indexed.collection)}: {indexed.added} added, {indexed.known} known, {len(indexed.bad)} passed over,"
+        f" of {indexed.found} found",
+        soft_wrap=True,
+    )
+    console.print(f"snapshot {indexed.snapshot}: {indexed.works} works by {indexed.artists} artists", soft_wrap=True)
+
+
+@rich_click.command(epilog='Example: lawful generate "a heron at dusk" -o heron.png')
+@click.argument("prompt")
+@_output
+@rich_click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Same seed, same image; unset: a random one.")
+@rich_click.option("--steps", type=click.IntRange(1, 1000), help="Denoising steps; unset: the generator's own.")
+@rich_click.option("--guidance", type=click.FloatRange(0, 100), help="Guidance scale; unset: the generator's own.")
+@rich_click.option("--width", type=click.IntRange(16, 4096), help="Pixels; unset: the generator's own.")
+@rich_click.option("--height", type=click.IntRange(16, 4096), help="Pixels; unset: the generator's own.")
+@_again
+@_timeout
+@_force
+@json_option
+@click.pass_obj
+def generate(
+    invocation: Invocation,
+    prompt: str,
+    output: Path,
+    seed: int | None,
+    idempotency_key: str | None,
+    timeout: float,
+    force: bool,
+    as_json: bool,
+    **parameters: Any,
+) -> None:
+    """Make an image from PROMPT, record it, and write the PNG with its credential to the output file."""
+    settings = invocation.settings()
+    check_writable(output, force=force)
+    key = idempotency_key or str(uuid.uuid4())
+    with founded(settings) as runtime:
+        with runtime.sessions.begin() as session:
+            record_id = issue.accept_generation(
+                session,
+                principal_id=operator(session),
+                prompt=prompt,
+                seed=seed,
+                parameters=parameters,
+                idempotency_key=key,
+                max_prompt_chars=settings.max_prompt_chars,
+            )
+        resume_with(f"record {record_id} is kept; the same command with --idempotency-key {shown(key)} finishes it")
+        do(runtime, "generate", record_id, timeout)
+        _hand_over(runtime, record_id, output, force, as_json)
+
+
+@rich_click.command(epilog="Example: lawful stamp picture.png -o stamped.png --model my-model")
+@click.argument("file", type=click.Path(path_type=Path))
+@_output
+@rich_click.option("--model", help="What made it, as you declare it.")
+@rich_click.option("--prompt", help="The prompt, if the ledger may keep it.")
+@_again
+@_timeout
+@_force
+@json_option
+@click.pass_obj
+def stamp(
+    invocation: Invocation,
+    file: Path,
+    output: Path,
+    model: str | None,
+    prompt: str | None,
+    idempotency_key: str | None,
+    timeout: float,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Record an image made elsewhere, and write it with a credential to the output file.
+
+    The ledger vouches for what it saw and when, not for how the image was made. A credential the file has is kept as
+    the new one's parent.
+    """
+    settings = invocation.settings()
+    check_writable(output, force=force)
+    data = read_image(file, settings.max_upload_bytes)
+    image = decode(data, Limits(max_bytes=settings.max_upload_bytes))
+    key = idempotency_key or str(uuid.uuid4())
+    with founded(settings) as runtime:
+        with runtime.sessions.begin() as session:
+            record_id = issue.accept_stamp(
+                session,
+                runtime,
+                principal_id=operator(session),
+                image=data,
+                media_type=image.media_type,
+                declared_model=model,
+                prompt=prompt,
+                prompt_commitment=None,
+                idempotency_key=key,
+            )
+        resume_with(f"record {record_id} is kept; the same command with --idempotency-key {shown(key)} finishes it")
+        do(runtime, "stamp", record_id, timeout)
+        _hand_over(runtime, record_id, output, force, as_json)
+
+
+def _hand_over(runtime: Runtime, record_id: uuid.UUID, output: Path, force: bool, as_json: bool) -> None:
+    """Write the issued file where the user wants it, and say what it is."""
+    with runtime.sessions() as session:
+        key, _ = lookup.file_key(session, record_id)
+        record = lookup.by_id(session, record_id)
+    resume_with(f"it is issued; `lawful lookup {record_id}` shows it")
+    write_whole(output, runtime.storage.get(key), force=force)
+    page = f"{runtime.settings.public_url}/r/{record.file_sha256}"
+    if as_json:
+        answer_json({"file": str(output), "page": page, "record": msgspec.to_builtins(record)})
+        return
+    out().print(f"{shown(output)}  {_said(record)}", soft_wrap=True)
+    out().print(f"record {record.id}\npage   {page}", soft_wrap=True)
+
+
+def _said(record: RecordView) -> str:
+    place = f"entry {record.log['index']} of {record.log['origin']}" if record.log else "on its way into the log"
+    return f"{record.width} × {record.height}, {place}"
+
+
+class _Progress:
+    """A bar on a terminal, a line every few seconds elsewhere; both on stderr."""
+
+    def __init__(self) -> None:
+        console = err()
+        self._plain = None if console.is_terminal else console
+        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}", markup=False))
+        self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._task = self._bar.add_task("", total=None)
+        self._said = 0.0
+
+    def __enter__(self) -> "_Progress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, progress: catalog.Progress) -> None:
+        self._bar.update(self._task, completed=progress.done, total=progress.total, description=shown(progress.name))
+        now = time.monotonic()
+        if self._plain is not None and (now - self._said >= PLAIN_SECONDS or progress.done == progress.total):
+            self._said = now
+            self._plain.print(f"{progress.done} of {progress.total}  {shown(progress.name)}")

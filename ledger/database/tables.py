@@ -1,0 +1,346 @@
+"""The tables, as SQLAlchemy 2 mappings. `migrations/` creates them; a test compares the two."""
+
+import datetime as dt
+import uuid
+from typing import Any
+
+import sqlalchemy as sa
+from pgvector.sqlalchemy import BIT, HALFVEC
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+Timestamp = sa.TIMESTAMP(timezone=True)
+
+
+class Base(DeclarativeBase):
+    """Columns are NOT NULL unless typed `| None`; digests are raw bytes with their length checked."""
+
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own declarative hook
+        bytes: sa.LargeBinary,
+        dt.datetime: Timestamp,
+        dict[str, Any]: JSONB,
+        str: sa.Text,
+        uuid.UUID: sa.Uuid,
+    }
+
+
+def _digest(column: str, *, length: int = 32) -> sa.CheckConstraint:
+    return sa.CheckConstraint(f"octet_length({column}) = {length}", name=f"{column}_is_{length}_bytes")
+
+
+def _created() -> Mapped[dt.datetime]:
+    return mapped_column(server_default=sa.func.now())
+
+
+# ---- who may write -------------------------------------------------------------------------------------------------
+
+
+class Principal(Base):
+    """Somebody who may write. With `generator` set, their stamps may claim that this model made the image."""
+
+    __tablename__ = "principals"
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    role: Mapped[str] = mapped_column(
+        sa.Text, sa.CheckConstraint("role IN ('operator', 'submitter')", name="role_known")
+    )
+    generator: Mapped[str | None]
+    created_at: Mapped[dt.datetime] = _created()
+
+
+class ApiKey(Base):
+    """A key's SHA-256; the key itself is shown once and never stored."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (_digest("key_sha256"),)
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    principal_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("principals.id"))
+    key_sha256: Mapped[bytes] = mapped_column(unique=True)
+    label: Mapped[str]
+    created_at: Mapped[dt.datetime] = _created()
+    revoked_at: Mapped[dt.datetime | None]
+
+
+# ---- what is compared with -----------------------------------------------------------------------------------------
+
+
+class Collection(Base):
+    __tablename__ = "collections"
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[dt.datetime] = _created()
+
+
+class Artist(Base):
+    """Whom works are credited to. A name counts within one collection: two collections' namesakes stay two artists."""
+
+    __tablename__ = "artists"
+    __table_args__ = (sa.UniqueConstraint("collection_id", "name"),)
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    collection_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("collections.id"))
+    name: Mapped[str]
+    created_at: Mapped[dt.datetime] = _created()
+
+
+class Work(Base):
+    """One image of a collection, with its three grants as they stand now (`grant_changes` holds their history)."""
+
+    __tablename__ = "works"
+    __table_args__ = (
+        sa.UniqueConstraint("collection_id", "artist_id", "file_sha256"),
+        _digest("file_sha256"),
+        _digest("pixel_sha256"),
+        sa.Index("works_file_sha256", "file_sha256"),
+        sa.Index("works_pixel_sha256", "pixel_sha256"),
+    )
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    collection_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("collections.id"))
+    artist_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("artists.id"))
+    title: Mapped[str]
+    source: Mapped[str]
+    licence: Mapped[str]
+    file_sha256: Mapped[bytes]
+    pixel_sha256: Mapped[bytes]
+    iscc: Mapped[str]
+    pdq: Mapped[str] = mapped_column(BIT(256))
+    width: Mapped[int]
+    height: Mapped[int]
+    grant_train: Mapped[bool]
+    grant_compare: Mapped[bool]
+    grant_name: Mapped[bool]
+    created_at: Mapped[dt.datetime] = _created()
+
+
+class GrantChange(Base):
+    """One change of one grant; its entry in the log is `leaf_hash`."""
+
+    __tablename__ = "grant_changes"
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    work_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("works.id"), index=True)
+    grant: Mapped[str] = mapped_column(
+        sa.Text, sa.CheckConstraint("\"grant\" IN ('train', 'compare', 'name')", name="grant_known")
+    )
+    allowed: Mapped[bool]
+    by_role: Mapped[str]
+    leaf_hash: Mapped[bytes]
+    created_at: Mapped[dt.datetime] = _created()
+
+
+class Embedding(Base):
+    """One work seen by one encoder. `encoder` is `name@first 16 hex digits of the weights digest`."""
+
+    __tablename__ = "embeddings"
+    work_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("works.id", ondelete="CASCADE"), primary_key=True)
+    encoder: Mapped[str] = mapped_column(primary_key=True)
+    vector: Mapped[Any] = mapped_column(HALFVEC())
+
+
+class Snapshot(Base):
+    """A collection frozen at a moment, named by its digest; `encoders` maps name → NetworkInfo as indexed."""
+
+    __tablename__ = "snapshots"
+    __table_args__ = (_digest("digest"), sa.Index("snapshots_newest", "collection_id", "created_at"))
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    collection_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("collections.id"))
+    digest: Mapped[bytes]
+    works: Mapped[int]
+    artists: Mapped[int]
+    encoders: Mapped[dict[str, Any]]
+    leaf_hash: Mapped[bytes]
+    created_at: Mapped[dt.datetime] = _created()
+
+
+# ---- what is recorded ----------------------------------------------------------------------------------------------
+
+
+class Record(Base):
+    """What anyone may look up. Visible only in state `issued`; the order of states is `ledger/issue.py`'s.
+
+    accepted → signed (statement stored, entry in the outbox) → sealed (file durable, "issued" entry in the outbox)
+    → issued; or → abandoned, with an entry that says so when a statement had been logged.
+    """
+
+    __tablename__ = "records"
+    __table_args__ = (
+        sa.UniqueConstraint("principal_id", "idempotency_key"),
+        sa.CheckConstraint("kind IN ('generation', 'stamp', 'verification')", name="kind_known"),
+        sa.CheckConstraint("state IN ('accepted', 'signed', 'sealed', 'issued', 'abandoned')", name="state_known"),
+        sa.CheckConstraint(
+            "state IN ('accepted', 'abandoned') OR (statement IS NOT NULL AND leaf_hash IS NOT NULL)",
+            name="signed_has_statement",
+        ),
+        sa.CheckConstraint(
+            "state NOT IN ('sealed', 'issued') OR kind = 'verification'"
+            " OR (file_sha256 IS NOT NULL AND file_key IS NOT NULL AND issued_leaf IS NOT NULL)"
+            " OR erased_at IS NOT NULL",
+            name="sealed_has_file",
+        ),
+        sa.Index("records_file_sha256", "file_sha256", postgresql_where=sa.text("file_sha256 IS NOT NULL")),
+        sa.Index(
+            "records_submitted_sha256", "submitted_sha256", postgresql_where=sa.text("submitted_sha256 IS NOT NULL")
+        ),
+        sa.Index("records_pixel_sha256", "pixel_sha256", postgresql_where=sa.text("pixel_sha256 IS NOT NULL")),
+        sa.Index("records_iscc", "iscc", postgresql_where=sa.text("iscc IS NOT NULL")),
+        sa.Index("records_manifest_urn", "manifest_urn", postgresql_where=sa.text("manifest_urn IS NOT NULL")),
+        sa.Index("records_leaf_hash", "leaf_hash"),
+        sa.Index(
+            "records_pdq_hnsw",
+            "pdq",
+            postgresql_using="hnsw",
+            postgresql_ops={"pdq": "bit_hamming_ops"},
+            postgresql_where=sa.text("listed AND pdq IS NOT NULL"),
+        ),
+        sa.Index(
+            "records_iscc_bits_hnsw",
+            "iscc_bits",
+            postgresql_using="hnsw",
+            postgresql_ops={"iscc_bits": "bit_hamming_ops"},
+            postgresql_where=sa.text("listed AND iscc_bits IS NOT NULL"),
+        ),
+    )
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    state: Mapped[str]
+    principal_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("principals.id"))
+    idempotency_key: Mapped[str | None]
+    request_sha256: Mapped[bytes | None]
+    listed: Mapped[bool] = mapped_column(comment="Answers look-ups by hash: generations and stamps once issued.")
+    # fingerprints of the finished file and of its pixels; all of them go when the record is erased
+    file_sha256: Mapped[bytes | None]
+    submitted_sha256: Mapped[bytes | None] = mapped_column(comment="sha256 of the file as it was handed in (stamps).")
+    pixel_sha256: Mapped[bytes | None]
+    iscc: Mapped[str | None] = mapped_column(comment="ISCC Image-Code, 256 bits, as text.")
+    iscc_instance: Mapped[str | None]
+    iscc_bits: Mapped[str | None] = mapped_column(BIT(256))
+    pdq: Mapped[str | None] = mapped_column(BIT(256))
+    width: Mapped[int | None]
+    height: Mapped[int | None]
+    media_type: Mapped[str | None]
+    # what the log holds
+    salt: Mapped[bytes | None]
+    statement: Mapped[bytes | None]
+    leaf_hash: Mapped[bytes | None]
+    issued_statement: Mapped[bytes | None]
+    issued_leaf: Mapped[bytes | None]
+    # the file
+    source_key: Mapped[str | None] = mapped_column(comment="Storage key of the image before its credential.")
+    file_key: Mapped[str | None] = mapped_column(comment="Storage key of the finished file.")
+    manifest_urn: Mapped[str | None]
+    claim_sha256: Mapped[bytes | None]
+    failure: Mapped[dict[str, Any] | None] = mapped_column(comment="code, detail, next_step, status of what ended it.")
+    created_at: Mapped[dt.datetime] = _created()
+    issued_at: Mapped[dt.datetime | None]
+    erased_at: Mapped[dt.datetime | None]
+
+
+class Generation(Base):
+    """How an image was made here. `prompt` is erasable; the log holds only its salted commitment."""
+
+    __tablename__ = "generations"
+    record_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("records.id"), primary_key=True)
+    prompt: Mapped[str | None]
+    prompt_salt: Mapped[bytes | None]
+    seed: Mapped[int] = mapped_column(sa.BigInteger)
+    parameters: Mapped[dict[str, Any]] = mapped_column(comment="steps, width, height, guidance as asked for")
+    model: Mapped[dict[str, Any] | None] = mapped_column(comment="NetworkInfo of the generator that made it")
+
+
+class Stamp(Base):
+    """What a submitter declared of an image made elsewhere."""
+
+    __tablename__ = "stamps"
+    record_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("records.id"), primary_key=True)
+    declared_model: Mapped[str | None]
+    prompt: Mapped[str | None]
+    prompt_commitment: Mapped[str | None] = mapped_column(
+        comment="Hex; made by the submitter when the prompt stays there."
+    )
+    parent_manifest_urn: Mapped[str | None]
+    ai_origin: Mapped[bool] = mapped_column(
+        comment="May say AI-made: the submitter's key is registered to a generator."
+    )
+
+
+class Verification(Base):
+    """What one look at an image answered. The image itself is not kept."""
+
+    __tablename__ = "verifications"
+    record_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("records.id"), primary_key=True)
+    upload_key: Mapped[str | None] = mapped_column(comment="Storage key while it waits for the worker; then deleted.")
+    filename: Mapped[str | None]
+    result: Mapped[dict[str, Any] | None]
+
+
+class Report(Base):
+    """Canonical JSON (RFC 8785); the record's statement commits to its sha256."""
+
+    __tablename__ = "reports"
+    __table_args__ = (_digest("sha256"),)
+    record_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("records.id"), primary_key=True)
+    sha256: Mapped[bytes]
+    body: Mapped[bytes]
+
+
+# ---- the log (append-only; see migrations for the triggers) ---------------------------------------------------------
+
+
+class LogShard(Base):
+    """One tree: a year, an origin, a key. `name` is the origin's last part."""
+
+    __tablename__ = "log_shards"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    origin: Mapped[str] = mapped_column(unique=True)
+    vkey: Mapped[str]
+    created_at: Mapped[dt.datetime] = _created()
+
+
+class LogOutbox(Base):
+    """Statements waiting to be sequenced. Written in a use case's own transaction, emptied by the sequencer's."""
+
+    __tablename__ = "log_outbox"
+    __table_args__ = (
+        _digest("leaf_hash"),
+        sa.CheckConstraint("octet_length(entry) BETWEEN 1 AND 65535", name="entry_fits"),
+    )
+    id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(always=True), primary_key=True)
+    leaf_hash: Mapped[bytes] = mapped_column(unique=True)
+    entry: Mapped[bytes]
+    created_at: Mapped[dt.datetime] = _created()
+
+
+class LogEntry(Base):
+    __tablename__ = "log_entries"
+    __table_args__ = (
+        sa.UniqueConstraint("shard", "leaf_hash"),
+        _digest("leaf_hash"),
+        sa.CheckConstraint("octet_length(entry) BETWEEN 1 AND 65535", name="entry_fits"),
+        sa.CheckConstraint("idx >= 0", name="idx_not_negative"),
+    )
+    shard: Mapped[str] = mapped_column(sa.ForeignKey("log_shards.name"), primary_key=True)
+    idx: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True)
+    leaf_hash: Mapped[bytes]
+    entry: Mapped[bytes]
+    created_at: Mapped[dt.datetime] = _created()
+
+
+class LogTile(Base):
+    """A full tile of 256 hashes (8,192 bytes). Partial tiles are derived from entries, never stored."""
+
+    __tablename__ = "log_tiles"
+    __table_args__ = (_digest("data", length=8192),)
+    shard: Mapped[str] = mapped_column(sa.ForeignKey("log_shards.name"), primary_key=True)
+    level: Mapped[int] = mapped_column(sa.SmallInteger, primary_key=True)
+    idx: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True)
+    data: Mapped[bytes]
+
+
+class LogCheckpoint(Base):
+    """One signed head per size. `note` is the C2SP signed note, byte for byte as published."""
+
+    __tablename__ = "log_checkpoints"
+    __table_args__ = (_digest("root"),)
+    shard: Mapped[str] = mapped_column(sa.ForeignKey("log_shards.name"), primary_key=True)
+    size: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True)
+    root: Mapped[bytes]
+    note: Mapped[bytes]
+    created_at: Mapped[dt.datetime] = _created()

@@ -1,0 +1,116 @@
+"""How a ledger is born: keys, the shard with its first entry, the operator and an API key. Safe to run again."""
+
+import hashlib
+import secrets
+import uuid
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
+
+from ledger.credentials.keys import KeyRing, init_keys, load_keys
+from ledger.database.session import open_database
+from ledger.database.tables import ApiKey, LogShard, Principal
+from ledger.errors import Conflict, Inconsistent
+from ledger.log import sequencer
+from ledger.log.statements import sign_statement
+from ledger.runtime import Clock, shard_of, utc_now
+from ledger.settings import Settings
+
+GENESIS = "lawful-ledger/genesis/1"
+OPERATOR = "operator"
+
+
+@dataclass(frozen=True)
+class Founded:
+    """`api_key` is shown once: only its digest is kept. None when the ledger stood already."""
+
+    origin: str
+    log_vkey: str
+    api_key: str | None
+
+
+def found(settings: Settings, clock: Clock = utc_now) -> Founded:
+    """Make what is missing of a ledger under `settings.home`. A run cut off anywhere is finished by the next one."""
+    try:
+        keys = init_keys(settings.keys_folder, settings.origin, now=clock())
+    except Conflict:
+        keys = load_keys(settings.keys_folder)
+    database = open_database(settings)
+    try:
+        with database.sessions.begin() as session:
+            _found_shard(session, settings.origin, keys, clock)
+            api_key = _found_operator(session)
+    finally:
+        database.close()
+    return Founded(settings.origin, keys.log.vkey, api_key)
+
+
+def _found_shard(session: Session, origin: str, keys: KeyRing, clock: Clock) -> None:
+    """The first entry announces the keys that sign everything after it; a proof is never issued at tree size 1."""
+    shard = shard_of(origin)
+    inserted = session.execute(
+        insert(LogShard)
+        .values(name=shard, origin=origin, vkey=keys.log.vkey)
+        .on_conflict_do_nothing()
+        .returning(LogShard.name)
+    ).scalar()
+    if inserted is None:
+        known = session.execute(sa.select(LogShard.origin, LogShard.vkey).where(LogShard.name == shard)).one()
+        if (known.origin, known.vkey) != (origin, keys.log.vkey):
+            raise Inconsistent(
+                f"the database holds the log {known.origin}, the keys folder another one",
+                code="log_key_mismatch",
+                next_step="point LAWFUL_HOME at the folder with this log's keys; never make new keys for an old log",
+            )
+        return
+    payload = {
+        "type": GENESIS,
+        "origin": origin,
+        "log_vkey": keys.log.vkey,
+        "keys": [
+            {"use": "statements", "kid": keys.statements.kid.hex(), "ed25519": keys.statements.public_key.hex()},
+            {"use": "credentials", "certificate_sha256": _leaf_sha256(keys)},
+        ],
+        "created_at": clock().isoformat(),
+    }
+    sequencer.append(session, sign_statement(payload, keys.statements, issuer=origin, subject="genesis"))
+
+
+def _leaf_sha256(keys: KeyRing) -> str:
+    """What tools call the certificate's SHA-256 fingerprint."""
+    leaf = x509.load_pem_x509_certificate(keys.credential.certificates_pem.encode())
+    return leaf.fingerprint(hashes.SHA256()).hex()
+
+
+def _found_operator(session: Session) -> str | None:
+    principal = session.execute(
+        insert(Principal)
+        .values(id=uuid7(), name=OPERATOR, role="operator", generator=None)
+        .on_conflict_do_nothing()
+        .returning(Principal.id)
+    ).scalar()
+    return None if principal is None else new_api_key(session, principal, "made by lawful init")
+
+
+def new_api_key(session: Session, principal_id: uuid.UUID, label: str) -> str:
+    """A key of 256 random bits for `principal_id`; what is returned here is not stored anywhere."""
+    key = "lawful_" + secrets.token_urlsafe(32)
+    session.add(
+        ApiKey(id=uuid7(), principal_id=principal_id, key_sha256=hashlib.sha256(key.encode()).digest(), label=label)
+    )
+    session.flush()
+    return key
+
+
+def principal_of(session: Session, api_key: str) -> Principal | None:
+    """Whose key this is, unless it was revoked. Looked up by its digest, so no comparison leaks it by timing."""
+    return session.execute(
+        sa.select(Principal)
+        .join(ApiKey, ApiKey.principal_id == Principal.id)
+        .where(ApiKey.key_sha256 == hashlib.sha256(api_key.encode()).digest(), ApiKey.revoked_at.is_(None))
+    ).scalar_one_or_none()

@@ -1,0 +1,393 @@
+"""From an accepted request to a visible record, in four steps that survive the death of the process between any two.
+
+    accepted ──1 sign──▶ signed ──2 integrate, 3 write──▶ sealed ──4 publish──▶ issued
+        └──────────────────┴──▶ abandoned
+
+1. The statement is built and signed once and stored in the same transaction that hands it to the log.
+2. The log integrates it; the inclusion proof is in hand.
+3. The credential (statement, salt, proof) is written into the file; the file is durable under the sha256 of its bytes.
+4. The "issued" entry (file, claim, manifest) goes to the log in the transaction that names the file. Once the log has
+   it the record becomes visible.
+
+A retry continues from the stored state, so nothing is signed twice, and nothing is served before step 4 has committed.
+Bytes written in step 3 by a process that died are never named by a row; the retry writes its own.
+"""
+
+import datetime as dt
+import hashlib
+import secrets
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import rfc8785
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
+
+from attribution.evidence import Evidence
+from attribution.fingerprints import Fingerprints, bits, iscc_bits
+from ledger import jobs
+from ledger.credentials.write import write_credential
+from ledger.database.tables import Generation, Record, Stamp
+from ledger.errors import BadRequest, Conflict
+from ledger.log import sequencer
+from ledger.log.statements import commitment, sign_statement
+from ledger.reports.build import build_report, credential_request
+from ledger.runtime import Runtime
+from models.images import Limits, decode
+
+RECORD = "lawful-ledger/record/1"
+ISSUED = "lawful-ledger/issued/1"
+ABANDONED = "lawful-ledger/abandoned/1"
+
+PIXELS_DOMAIN = "lawful-ledger/pixels/1"
+REPORT_DOMAIN = "lawful-ledger/report/1"
+FILE_DOMAIN = "lawful-ledger/file/1"
+CLAIM_DOMAIN = "lawful-ledger/claim/1"
+
+Step = Callable[[str], None]
+
+
+def _unwatched(step: str) -> None:
+    """Tests pass a function here that kills the process."""
+
+
+@dataclass(frozen=True)
+class Produced:
+    """What the heavy floors made of a request: an encoded image without our credential, and what is known of it."""
+
+    image: bytes
+    media_type: str
+    fingerprints: Fingerprints
+    evidence: Evidence
+    model: Mapping[str, str] | None = None  # NetworkInfo of the generator that made it here
+
+
+def accept_generation(
+    session: Session,
+    *,
+    principal_id: uuid.UUID,
+    prompt: str,
+    seed: int | None,
+    parameters: Mapping[str, Any],
+    idempotency_key: str | None,
+    max_prompt_chars: int,
+) -> uuid.UUID:
+    """Record the wish for an image and enqueue it, in the caller's transaction; or find the same wish of before."""
+    prompt = _checked_prompt(prompt, max_prompt_chars)
+    request = {"prompt": prompt, "seed": seed, **{k: v for k, v in parameters.items() if v is not None}}
+    record_id, is_new = _accept(session, "generation", principal_id, idempotency_key, request)
+    if is_new:
+        session.add(
+            Generation(
+                record_id=record_id,
+                prompt=prompt,
+                prompt_salt=secrets.token_bytes(32),
+                seed=secrets.randbits(32) if seed is None else seed,
+                parameters={k: v for k, v in parameters.items() if v is not None},
+            )
+        )
+        jobs.defer(session, "generate", record_id)
+    return record_id
+
+
+def accept_stamp(
+    session: Session,
+    runtime: Runtime,
+    *,
+    principal_id: uuid.UUID,
+    image: bytes,
+    media_type: str,
+    declared_model: str | None,
+    prompt: str | None,
+    prompt_commitment: str | None,
+    idempotency_key: str | None,
+) -> uuid.UUID:
+    """Record a wish to stamp `image` (already seen to be one of ours to read) and enqueue it."""
+    if prompt is not None:
+        prompt = _checked_prompt(prompt, runtime.settings.max_prompt_chars)
+    if prompt_commitment is not None and not _is_hex_digest(prompt_commitment):
+        raise BadRequest(
+            "prompt_commitment: 64 lower-case hex digits are wanted",
+            code="prompt_commitment_malformed",
+            next_step="send SHA256('lawful-ledger/prompt/1' ‖ 0x00 ‖ salt ‖ SHA256(prompt)) in hex, or leave it out",
+        )
+    submitted = hashlib.sha256(image).digest()
+    request = {
+        "image": submitted.hex(), "model": declared_model, "prompt": prompt, "prompt_commitment": prompt_commitment
+    }  # fmt: skip
+    record_id, is_new = _accept(session, "stamp", principal_id, idempotency_key, request)
+    if is_new:
+        # Durable before the job that reads it can be seen; an orphan if this transaction rolls back.
+        key = f"sources/{record_id}"
+        runtime.storage.put(key, image)
+        session.execute(
+            sa.update(Record)
+            .where(Record.id == record_id)
+            .values(source_key=key, submitted_sha256=submitted, media_type=media_type)
+        )
+        session.add(
+            Stamp(
+                record_id=record_id,
+                declared_model=declared_model,
+                prompt=prompt,
+                prompt_commitment=prompt_commitment,
+                ai_origin=False,
+            )
+        )
+        jobs.defer(session, "stamp", record_id)
+    return record_id
+
+
+def sign(runtime: Runtime, record_id: uuid.UUID, produced: Produced) -> None:
+    """Step 1. Durable before: nothing. Durable after: image, report, statement and its place in the log's outbox."""
+    source_key = f"sources/{record_id}"
+    runtime.storage.put(source_key, produced.image)
+    now = runtime.clock()
+    found = produced.fingerprints
+    with runtime.sessions.begin() as session:
+        record = _locked(session, record_id)
+        if record.state != "accepted":
+            return
+        salt = secrets.token_bytes(32)
+        report = build_report(session, record, produced.evidence, found, produced.model, now)
+        report_sha256 = hashlib.sha256(report.body).digest()
+        statement = {
+            "type": RECORD,
+            "record_id": str(record_id),
+            "kind": record.kind,
+            "created_at": now.isoformat(),
+            "commitments": {
+                "pixels": commitment(PIXELS_DOMAIN, salt, bytes.fromhex(found.pixel_sha256)).hex(),
+                "report": commitment(REPORT_DOMAIN, salt, report_sha256).hex(),
+            },
+            "model": dict(produced.model) if produced.model else None,
+            "snapshot": produced.evidence.snapshot.digest if produced.evidence.snapshot else None,
+        }
+        entry = sign_statement(statement, runtime.keys.statements, issuer=runtime.settings.origin, subject=RECORD)
+        leaf_hash = sequencer.append(session, entry)
+        session.add(report)
+        record.state = "signed"
+        record.source_key = source_key
+        record.media_type = produced.media_type
+        record.salt = salt
+        record.statement = entry
+        record.leaf_hash = leaf_hash
+        set_fingerprints(record, found)
+
+
+def finish(runtime: Runtime, record_id: uuid.UUID, on_step: Step = _unwatched) -> None:
+    """Steps 2 to 4, from wherever the record stands. Raises Unavailable when the log does not answer in time."""
+    with runtime.sessions() as session:
+        record = session.get_one(Record, record_id)
+        state, leaf = record.state, record.leaf_hash
+    if state == "signed":
+        assert leaf is not None
+        _integrate(runtime, leaf)
+        on_step("integrated")
+        _write_and_seal(runtime, record_id, on_step)
+        on_step("sealed")
+    _publish(runtime, record_id)
+    on_step("issued")
+
+
+def abandon(runtime: Runtime, record_id: uuid.UUID, failure: Mapping[str, Any]) -> None:
+    """End a record that can never be issued. A statement already handed to the log is answered by an `abandoned` entry.
+
+    A sealed record is past the point where it could fail for its own reasons; it is left to be finished.
+    """
+    with runtime.sessions.begin() as session:
+        record = _locked(session, record_id)
+        if record.state not in {"accepted", "signed"}:
+            return
+        if record.state == "signed":
+            assert record.leaf_hash is not None
+            payload = {
+                "type": ABANDONED,
+                "record_id": str(record_id),
+                "leaf": record.leaf_hash.hex(),
+                "reason": failure["code"],
+            }
+            sequencer.append(
+                session,
+                sign_statement(payload, runtime.keys.statements, issuer=runtime.settings.origin, subject=ABANDONED),
+            )
+        record.state = "abandoned"
+        record.failure = dict(failure)
+        source_key = record.source_key
+    if source_key:
+        runtime.storage.delete(source_key)
+
+
+def unfinished(session: Session, older_than: dt.datetime) -> list[tuple[uuid.UUID, str]]:
+    """(id, kind) of generations and stamps that were signed but not issued: what a worker resumes."""
+    rows = session.execute(
+        sa.select(Record.id, Record.kind)
+        .where(Record.state.in_(("signed", "sealed")), Record.kind != "verification", Record.created_at < older_than)
+        .order_by(Record.created_at)
+    )
+    return [(row.id, row.kind) for row in rows]
+
+
+def set_fingerprints(record: Record, found: Fingerprints) -> None:
+    """Copy what identifies the pixels into the row (the file's own sha256 is set when the finished file exists)."""
+    record.pixel_sha256 = bytes.fromhex(found.pixel_sha256)
+    record.iscc = found.iscc
+    record.iscc_instance = found.iscc_instance
+    record.iscc_bits = bits(iscc_bits(found.iscc))
+    record.pdq = bits(found.pdq)
+    record.width, record.height = found.width, found.height
+
+
+# ---- the steps -----------------------------------------------------------------------------------------------------
+
+
+def _integrate(runtime: Runtime, leaf: bytes) -> None:
+    """Step 2. Durable after: the entry, its tiles and a signed checkpoint that covers it."""
+    sequencer.wait(runtime.sessions, runtime.shard, leaf, runtime.settings.issue_timeout)
+
+
+def _write_and_seal(runtime: Runtime, record_id: uuid.UUID, on_step: Step) -> None:
+    """Step 3 and the first half of 4. Durable before: entry and proof. After: the file, and the row that names it."""
+    with runtime.sessions() as session:
+        record = session.get_one(Record, record_id)
+        assert record.leaf_hash is not None
+        assert record.source_key is not None
+        assert record.media_type is not None
+        source = runtime.storage.get(record.source_key)
+        pixels = decode(source, Limits(max_bytes=runtime.settings.max_upload_bytes)).pixels
+        proof = sequencer.proof(session, runtime.shard, record.leaf_hash)
+        request = credential_request(session, record, proof.decode(), pixels, runtime.settings)
+        leaf, salt, media_type = record.leaf_hash, record.salt, record.media_type
+    written = write_credential(
+        source,
+        media_type,
+        request,
+        runtime.keys.credential,
+        tsa_url=runtime.settings.tsa_url,
+        root_pem=runtime.keys.root_pem,
+    )
+    file_sha256 = hashlib.sha256(written.data).digest()
+    file_key = f"files/{file_sha256.hex()}.{media_type.rsplit('/', 1)[-1]}"
+    runtime.storage.put(file_key, written.data)
+    on_step("written")
+    assert salt is not None
+    payload = {
+        "type": ISSUED,
+        "record_id": str(record_id),
+        "leaf": leaf.hex(),
+        "commitments": {
+            "file": commitment(FILE_DOMAIN, salt, file_sha256).hex(),
+            "claim": commitment(CLAIM_DOMAIN, salt, bytes.fromhex(written.claim_sha256)).hex(),
+        },
+        "manifest_urn": written.manifest_urn,
+    }
+    with runtime.sessions.begin() as session:
+        record = _locked(session, record_id)
+        if record.state != "signed":  # another worker sealed it with its own file; ours stays unnamed
+            return
+        record.issued_statement = sign_statement(
+            payload, runtime.keys.statements, issuer=runtime.settings.origin, subject=ISSUED
+        )
+        record.issued_leaf = sequencer.append(session, record.issued_statement)
+        record.file_sha256 = file_sha256
+        record.file_key = file_key
+        record.manifest_urn = written.manifest_urn
+        record.claim_sha256 = bytes.fromhex(written.claim_sha256)
+        record.state = "sealed"
+
+
+def _publish(runtime: Runtime, record_id: uuid.UUID) -> None:
+    """The second half of 4: the log holds the "issued" entry, so the record may be seen."""
+    with runtime.sessions() as session:
+        record = session.get_one(Record, record_id)
+        if record.state != "sealed":
+            return
+        assert record.issued_leaf is not None
+        leaf, source_key = record.issued_leaf, record.source_key
+    _integrate(runtime, leaf)
+    with runtime.sessions.begin() as session:
+        session.execute(
+            sa.update(Record)
+            .where(Record.id == record_id, Record.state == "sealed")
+            .values(state="issued", listed=True, issued_at=runtime.clock(), source_key=None)
+        )
+    if source_key:
+        runtime.storage.delete(source_key)
+
+
+# ---- accepting -----------------------------------------------------------------------------------------------------
+
+
+def _accept(
+    session: Session, kind: str, principal_id: uuid.UUID, idempotency_key: str | None, request: Mapping[str, Any]
+) -> tuple[uuid.UUID, bool]:
+    """A new record in state `accepted`, or the one this principal's key already names: (id, is new)."""
+    request_sha256 = hashlib.sha256(rfc8785.dumps(_jsonable(request))).digest()
+    key = idempotency_key or str(uuid7())
+    if len(key) > 200:
+        raise BadRequest(
+            f"Idempotency-Key: {len(key)} characters, at most 200",
+            code="idempotency_key_too_long",
+            next_step="send a UUID",
+        )
+    record_id = uuid7()
+    inserted = session.execute(
+        insert(Record)
+        .values(
+            id=record_id,
+            kind=kind,
+            state="accepted",
+            listed=False,
+            principal_id=principal_id,
+            idempotency_key=key,
+            request_sha256=request_sha256,
+        )
+        .on_conflict_do_nothing(index_elements=["principal_id", "idempotency_key"])
+        .returning(Record.id)
+    ).scalar()
+    if inserted is not None:
+        return record_id, True
+    known = session.execute(
+        sa.select(Record.id, Record.kind, Record.request_sha256).where(
+            Record.principal_id == principal_id, Record.idempotency_key == key
+        )
+    ).one()
+    if (known.kind, known.request_sha256) != (kind, request_sha256):
+        raise Conflict(
+            "this Idempotency-Key was used for another request",
+            code="idempotency_key_reused",
+            next_step="send a new key for a new request, or the very same request again",
+        )
+    return known.id, False
+
+
+def _checked_prompt(prompt: str, limit: int) -> str:
+    if not prompt.strip():
+        raise BadRequest("prompt: it is empty", code="prompt_empty", next_step="say what the picture should show")
+    if len(prompt) > limit:
+        raise BadRequest(
+            f"prompt: {len(prompt)} characters, at most {limit}", code="prompt_too_long", next_step="shorten the prompt"
+        )
+    if "\x00" in prompt:
+        raise BadRequest(
+            "prompt: it holds a NUL character", code="prompt_malformed", next_step="remove the NUL character"
+        )
+    return prompt
+
+
+def _jsonable(request: Mapping[str, Any]) -> dict[str, Any]:
+    """RFC 8785 refuses integers beyond 2^53; seeds may be larger."""
+    return {key: str(value) if isinstance(value, int) else value for key, value in request.items()}
+
+
+def _is_hex_digest(text: str) -> bool:
+    return len(text) == 64 and all(character in "0123456789abcdef" for character in text)
+
+
+def _locked(session: Session, record_id: uuid.UUID) -> Record:
+    """The row, held until the transaction ends: states only move one way, and one process at a time moves them."""
+    return session.execute(sa.select(Record).where(Record.id == record_id).with_for_update()).scalar_one()

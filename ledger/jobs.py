@@ -1,0 +1,78 @@
+"""The queue, in our own Postgres: a job is enqueued in the transaction that accepts its record, and carries an id.
+
+The web process and the CLI know jobs by name; `ledger.worker` holds what they do, and only it loads the networks.
+"""
+
+import time
+import uuid
+from typing import Literal
+
+import procrastinate
+import sqlalchemy as sa
+from sqlalchemy.orm import Session, sessionmaker
+
+from ledger.database.tables import Record
+from ledger.errors import LedgerError
+
+QUEUE = "images"
+Task = Literal["generate", "stamp", "verify"]
+
+# Deferring needs no connection of its own: the caller's transaction is used.
+_DEFERRING = procrastinate.App(connector=procrastinate.SyncPsycopgConnector())
+
+
+def defer(session: Session, task: Task, record_id: uuid.UUID) -> None:
+    """Enqueue `task` for a record inside the session's open transaction: both commit or neither does."""
+    connection = session.connection().connection.driver_connection
+    _DEFERRING.configure_task(
+        name=task,
+        queue=QUEUE,
+        lock=str(record_id),  # one worker at a time per record
+        connection=connection,
+        allow_unknown=True,
+    ).defer(record_id=str(record_id))
+
+
+def worker_is_alive(session: Session, within_seconds: float = 30.0) -> bool:
+    """True when a worker's heartbeat is fresh, so that an enqueued job will be taken."""
+    return bool(
+        session.execute(
+            sa.text(
+                "SELECT EXISTS (SELECT 1 FROM procrastinate_workers"
+                " WHERE last_heartbeat > now() - make_interval(secs => :seconds))"
+            ),
+            {"seconds": within_seconds},
+        ).scalar_one()
+    )
+
+
+def wait(sessions: sessionmaker[Session], record_id: uuid.UUID, timeout: float) -> str:
+    """Block until the record is finished or `timeout` seconds have passed; return its state.
+
+    Finished means `issued`, or `signed` for a verification, whose entry need not be waited for.
+    Raises LedgerError with the stored failure when the record was abandoned.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        with sessions() as session:
+            kind, state, failure = session.execute(
+                sa.select(Record.kind, Record.state, Record.failure).where(Record.id == record_id)
+            ).one()
+        if state == "abandoned":
+            raise failure_of(failure)
+        if state == "issued" or (kind == "verification" and state != "accepted"):
+            return str(state)
+        if time.monotonic() >= deadline:
+            return str(state)
+        time.sleep(0.03)
+
+
+def failure_of(failure: dict[str, object] | None) -> LedgerError:
+    """The error that ended a job, as it is told to whoever asks for the record."""
+    failure = failure or {}
+    return LedgerError(
+        str(failure.get("detail", "the job was abandoned")),
+        code=str(failure.get("code", "job_abandoned")),
+        next_step=str(failure.get("next_step", "submit it again")),
+        status=int(str(failure.get("status", 500))),
+    )

@@ -1,0 +1,76 @@
+"""Every setting, and the only place that reads the environment (prefix `LAWFUL_`)."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What an operator may set. The defaults run the whole ledger on one machine, with no account and no server."""
+
+    model_config = SettingsConfigDict(env_prefix="LAWFUL_", env_file=".env", extra="ignore")
+
+    home: Path = Field(Path.home() / ".lawful", description="Folder of keys, database, files and lock of this ledger.")
+    database_url: SecretStr | None = Field(
+        None,
+        description="postgresql://lawful_app:…@host/db of a Postgres ≥ 15 with pgvector ≥ 0.8; else embedded.",
+    )
+    database_owner_url: SecretStr | None = Field(
+        None, description="The same database as role lawful_owner; only migrations use it. Needed with database_url."
+    )
+    storage_url: str | None = Field(
+        None, description="Where files lie: file:///…, s3://bucket/prefix, gs://…, az://…. Unset: <home>/files."
+    )
+    origin: str = Field("localhost/ledger/2026", description="Origin line of the log's shard: host/ledger/<year>.")
+    public_url: str = Field(
+        "http://127.0.0.1:8000", description="Where others reach this ledger; written into credentials."
+    )
+    host: str = Field("127.0.0.1", description="Address the web process binds to.")
+    port: int = Field(8000, ge=1, le=65535, description="Port the web process binds to.")
+
+    profile: Literal["atelier", "open", "flux"] = Field("atelier", description="Which generator and encoders run.")
+    device: str = Field("auto", description="cpu, cuda, cuda:0 … or auto (a GPU when there is one).")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="Precision of the generator.")
+    offload: bool = Field(False, description="Keep the generator's parts in main memory until they are needed.")
+    generator: str | None = Field(
+        None, description="Folder or hub id of a diffusers text-to-image pipeline; overrides the profile's."
+    )
+    clip: str | None = Field(None, description="Folder or hub id of CLIP ViT-L/14; unset: the profile's.")
+    internvit: str | None = Field(None, description="Folder or hub id of InternViT; unset: the profile's.")
+    collection: str | None = Field(
+        None, description="Name of the collection to compare with; unset: the newest snapshot."
+    )
+
+    issue_wait: Literal["integrated"] = Field(
+        "integrated", description="What issuing waits for before it seals a file."
+    )
+    issue_timeout: float = Field(30.0, gt=0, description="Seconds to wait for the log before a job is retried.")
+    sequencer_tick: float = Field(0.05, gt=0, description="Seconds between two batches of the log.")
+    job_attempts: int = Field(5, ge=1, description="How often a job is tried before its record is abandoned.")
+
+    max_upload_bytes: int = Field(64 * 2**20, gt=0, description="Largest file accepted, in bytes.")
+    max_prompt_chars: int = Field(4000, gt=0, description="Longest prompt accepted, in characters.")
+    tsa_url: str | None = Field(None, description="RFC 3161 timestamp authority for credentials; unset: none.")
+    trust_anchors: Path | None = Field(
+        None, description="PEM file of further C2PA roots to trust; this ledger's own root is always among them."
+    )
+    log_keys: list[str] = Field(
+        default_factory=list, description="Verifier keys (vkey) of other logs whose proofs count as recorded."
+    )
+    api_key: SecretStr | None = Field(
+        None, description="Key the client and CLI send when they write to a ledger over HTTP."
+    )
+
+    @property
+    def keys_folder(self) -> Path:
+        return self.home / "keys"
+
+    @property
+    def files_folder(self) -> Path:
+        return self.home / "files"
+
+    @property
+    def postgres_folder(self) -> Path:
+        return self.home / "postgres"

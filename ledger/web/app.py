@@ -1,0 +1,180 @@
+"""The web application, put together: routes by audience, one shape of error, the same headers on everything."""
+
+import datetime as dt
+import socket
+import threading
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import uvicorn
+from litestar import Litestar, Router
+from litestar.concurrency import sync_to_thread
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, License, SecurityScheme
+from litestar.plugins.jinja import JinjaTemplateEngine
+from litestar.static_files import create_static_files_router
+from litestar.template import TemplateConfig
+
+from ledger.errors import Conflict
+from ledger.runtime import Runtime, open_runtime
+from ledger.settings import Settings
+from ledger.web import health, pages, reading, wording, writing
+from ledger.web.headers import with_headers
+from ledger.web.problems import answer_with_problem
+from ledger.web.uploads import FORM_OVERHEAD
+
+HERE = Path(__file__).parent
+SMALL_BODY = 2**20
+"""Largest body in bytes where no file is expected."""
+
+UPLOADING = (writing.make_stamp, writing.make_verification, pages.home, pages.ask)
+OTHERS = (
+    writing.make_generation,
+    reading.read_generation,
+    reading.read_stamp,
+    reading.read_verification,
+    reading.find_records,
+    reading.read_record,
+    reading.read_file,
+    reading.read_report,
+    reading.read_proof,
+    health.healthz,
+    health.readyz,
+    pages.verification_page,
+    pages.record_page,
+    pages.documentation_page,
+)
+
+
+def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
+    """The application of one ledger. It opens its runtime when it starts; one that is given is used and left open."""
+
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncGenerator[None]:
+        if runtime is not None:
+            app.state.runtime = runtime
+            yield
+            return
+        opened = open_runtime(settings)
+        app.state.runtime = await sync_to_thread(opened.__enter__)
+        try:
+            yield
+        finally:
+            await sync_to_thread(opened.__exit__, None, None, None)
+
+    app = Litestar(
+        route_handlers=[
+            *OTHERS,
+            Router("/", route_handlers=UPLOADING, request_max_body_size=settings.max_upload_bytes + FORM_OVERHEAD),
+            create_static_files_router("/static", directories=[HERE / "static"], include_in_schema=False),
+        ],
+        lifespan=[lifespan],
+        dependencies={"runtime": Provide(_runtime, sync_to_thread=False)},
+        exception_handlers={HTTPException: answer_with_problem, Exception: answer_with_problem},
+        template_config=TemplateConfig(instance=JinjaTemplateEngine.from_environment(templates())),
+        openapi_config=_openapi(),
+        request_max_body_size=SMALL_BODY,
+        multipart_form_part_limit=16,
+        logging_config=None,
+        debug=False,
+    )
+    # Around the router and the exception handlers: a middleware of the framework's would not see its own 404 and 405.
+    app.asgi_handler = with_headers(app.asgi_handler)
+    return app
+
+
+def _runtime(state: State) -> Runtime:
+    return state.runtime  # type: ignore[no-any-return]
+
+
+def templates() -> jinja2.Environment:
+    """Everything is escaped, and a name that a template does not know is an error, not an empty place."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"moment": moment, "probability": probability, "percent": percent}
+    environment.globals |= {"words": wording}
+    return environment
+
+
+def moment(text: str) -> str:
+    """An ISO time as people read it, in UTC."""
+    return f"{dt.datetime.fromisoformat(text).astimezone(dt.UTC):%-d %B %Y, %H:%M:%S} UTC"
+
+
+def probability(value: float | None) -> str:
+    """A p-value in two digits; a score without one has no known error rate, and then no number is shown."""
+    return "unknown" if value is None else f"{value:.2g}"
+
+
+def percent(value: float) -> str:
+    return "under 1 %" if 0 < value < 0.01 else f"{value * 100:.0f} %"
+
+
+def _openapi() -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="Lawful Ledger",
+        version=version("lawful-ledger"),
+        description="For every image a model makes: whose work it stands closest to, how sure that is, in a public log and in the file.",
+        license=License(name="Apache-2.0", identifier="Apache-2.0"),
+        path="/schema",
+        render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+        use_handler_docstrings=True,
+        components=Components(
+            security_schemes={
+                "key": SecurityScheme(type="http", scheme="bearer", description="An API key of this ledger.")
+            }
+        ),
+    )
+
+
+def serve(settings: Settings, stop: threading.Event) -> None:
+    """Serve until `stop` is set, then finish what is being answered. Blocks.
+
+    Raises Conflict code `address_in_use`, and whatever `open_runtime` raises, before anything is served.
+    """
+    with open_runtime(settings) as runtime, _bound(settings.host, settings.port) as listener:
+        config = uvicorn.Config(
+            create_app(settings, runtime),
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=10,
+        )
+        server = uvicorn.Server(config)
+        watcher = threading.Thread(target=_stop_when, args=(server, stop), name="web-stop", daemon=True)
+        watcher.start()
+        try:
+            server.run(sockets=[listener])
+        finally:
+            stop.set()
+
+
+def _stop_when(server: uvicorn.Server, stop: threading.Event) -> None:
+    stop.wait()
+    server.should_exit = True
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise Conflict(
+            f"{host}:{port} cannot be bound: {error.strerror}",
+            code="address_in_use",
+            next_step="stop what listens there, or choose another LAWFUL_PORT",
+        ) from error

@@ -1,0 +1,134 @@
+"""Every error as a problem (RFC 9457): one shape for our own errors, the framework's and what nobody expected.
+
+Members beyond the RFC's: `code` (stable, documented), `next_step` (what to do about it) and, where it helps, `errors`.
+`instance` names the occurrence; for an unexpected error it is also in the log line that holds the traceback.
+"""
+
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import MediaType, Request, Response
+from litestar.exceptions import HTTPException
+from litestar.response import Template
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from uuid_utils.compat import uuid7
+
+from ledger.errors import LedgerError, Unavailable
+from ledger.web.wording import STATUS_TITLES
+from models.errors import ModelError
+
+PROBLEM_JSON = "application/problem+json"
+TYPE_PREFIX = "tag:lawful-ledger.org,2026:problem/"
+
+# What the framework itself refuses: status → code and the next thing to do.
+FRAMEWORK = {
+    400: ("request_malformed", "send the request as /docs shows it"),
+    404: ("route_unknown", "see /docs for every address there is"),
+    405: ("method_not_allowed", "use one of the methods that the Allow header names"),
+    413: ("body_too_large", "send less at once"),
+    415: ("media_type_unsupported", "send one of the content types that /docs names"),
+    422: ("validation_failed", "correct the named fields; /docs shows their limits"),
+}
+
+_logger = structlog.get_logger(__name__)
+
+
+class FieldError(msgspec.Struct, frozen=True):
+    field: str
+    message: str
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The body of every answer with a status of 400 and above."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    next_step: str
+    instance: str
+    errors: list[FieldError] = msgspec.field(default_factory=list)
+
+
+class Unsupported(LedgerError):
+    """The body has a content type that this address does not take."""
+
+    code = "media_type_unsupported"
+    status = 415
+
+
+def problem_of(error: Exception, instance: str) -> Problem:
+    """What is told of `error`. Of an error that is none of ours nothing is told but that it happened."""
+    match error:
+        case LedgerError() | ModelError():
+            return _problem(error.status, error.code, error.detail, error.next_step, instance)
+        case OperationalError() | PoolTimeout():
+            busy = Unavailable(
+                "the database did not answer in time", code="database_busy", next_step="try again in a moment"
+            )
+            return _problem(busy.status, busy.code, busy.detail, busy.next_step, instance)
+        case HTTPException(status_code=status) if status < 500:
+            return _of_framework(error, instance)
+        case _:
+            return _problem(
+                500,
+                "internal_error",
+                "something broke on our side; nothing was recorded that had not been acknowledged",
+                "try again; if it happens again, give the operator the text under `instance`",
+                instance,
+            )
+
+
+def answer_with_problem(request: "Request[Any, Any, Any]", error: Exception) -> "Response[Any]":
+    """The exception handler of the whole application."""
+    problem = problem_of(error, f"urn:uuid:{uuid7()}")
+    if problem.status >= 500:
+        unexpected = not isinstance(error, LedgerError | ModelError)
+        _logger.error("request_failed", code=problem.code, instance=problem.instance, exc_info=error if unexpected else None)
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    headers.pop("content-type", None)
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if problem.status == 503:
+        headers["Retry-After"] = "5"
+    if wants_page(request):
+        return Template("problem.html", context={"problem": problem}, status_code=problem.status, headers=headers)
+    return Response(problem, media_type=PROBLEM_JSON, status_code=problem.status, headers=headers)
+
+
+def wants_page(request: "Request[Any, Any, Any]") -> bool:
+    """True for a browser that asks for something meant for people; the API answers in JSON whoever asks."""
+    if request.scope["path"].startswith(("/v1/", "/schema", "/healthz", "/readyz")):
+        return False
+    return request.accept.best_match([MediaType.JSON, MediaType.HTML]) == MediaType.HTML
+
+
+def _of_framework(error: HTTPException, instance: str) -> Problem:
+    """The framework answers 400 to a well-formed body with wrong fields; that is 422 here."""
+    fields = [
+        FieldError(str(each.get("key", "")), str(each.get("message", "")))
+        for each in (error.extra if isinstance(error.extra, list) else [])
+        if isinstance(each, dict)
+    ]
+    status = 422 if fields else error.status_code
+    code, next_step = FRAMEWORK.get(status, ("request_refused", "see /docs"))
+    detail = "; ".join(f"{each.field}: {each.message}" for each in fields) or error.detail
+    return _problem(status, code, detail, next_step, instance, fields)
+
+
+def _problem(
+    status: int, code: str, detail: str, next_step: str, instance: str, errors: list[FieldError] | None = None
+) -> Problem:
+    return Problem(
+        type=TYPE_PREFIX + code,
+        title=STATUS_TITLES.get(status, "Request refused" if status < 500 else "Service error"),
+        status=status,
+        detail=detail,
+        code=code,
+        next_step=next_step,
+        instance=instance,
+        errors=errors or [],
+    )

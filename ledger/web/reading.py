@@ -1,0 +1,153 @@
+"""What anyone may read: records by id and by hash, their files, reports and proofs, and how far a job is."""
+
+import uuid
+from typing import Annotated, Any
+
+import msgspec
+from litestar import MediaType, Request, Response, get
+from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath, QueryParameter
+from sqlalchemy.orm import Session
+
+from ledger import jobs, lookup, verifications
+from ledger.errors import NotFound
+from ledger.log import sequencer
+from ledger.lookup import RecordView
+from ledger.runtime import Runtime, shard_of
+from ledger.verify import Verification
+
+FileHash = Annotated[str | None, QueryParameter(description="SHA-256 of the file, 64 hex digits.")]
+PixelHash = Annotated[str | None, QueryParameter(description="SHA-256 of the canonical pixels, 64 hex digits.")]
+Iscc = Annotated[str | None, QueryParameter(description="ISCC Image-Code as text: ISCC:…")]
+
+# Files never change under their name, but a record may be erased: caches must ask.
+REVALIDATE = "no-cache"
+
+
+class Records(msgspec.Struct, frozen=True):
+    """Records, earliest first. An empty list says nothing about how an image was made."""
+
+    records: list[RecordView]
+
+
+@get("/v1/generations/{record_id:uuid}", sync_to_thread=True, tags=["Writing"], summary="How far a generation is")
+def read_generation(runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]) -> Response[RecordView]:
+    """The record in any state; the failure, with its own status, when it was abandoned."""
+    return _progress(runtime, record_id, "generation")
+
+
+@get("/v1/stamps/{record_id:uuid}", sync_to_thread=True, tags=["Writing"], summary="How far a stamp is")
+def read_stamp(runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]) -> Response[RecordView]:
+    """The record in any state; the failure, with its own status, when it was abandoned."""
+    return _progress(runtime, record_id, "stamp")
+
+
+@get(
+    "/v1/verifications/{record_id:uuid}",
+    sync_to_thread=True,
+    tags=["Reading"],
+    summary="What a verification found",
+    responses={
+        200: ResponseSpec(Verification, description="The finished look.", generate_examples=False),
+        202: ResponseSpec(RecordView, description="Not finished yet; ask again.", generate_examples=False),
+    },
+)
+def read_verification(runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]) -> Response[Any]:
+    """Whoever knows the id may read it; it is not listed anywhere."""
+    with runtime.sessions() as session:
+        found = verifications.result(session, record_id)
+        if found is None:
+            return Response(lookup.by_id(session, record_id), status_code=202, headers={"Retry-After": "1"})
+    return Response(found)
+
+
+@get("/v1/records", sync_to_thread=True, tags=["Reading"], summary="Look a record up by one hash")
+def find_records(
+    runtime: NamedDependency[Runtime],
+    file_sha256: FileHash = None,
+    pixel_sha256: PixelHash = None,
+    iscc: Iscc = None,
+) -> Records:
+    """Exactly one of the three. Several records of the same hash are all listed, earliest first."""
+    with runtime.sessions() as session:
+        return Records(lookup.find(session, file_sha256=file_sha256, pixel_sha256=pixel_sha256, iscc=iscc))
+
+
+@get("/v1/records/{record_id:uuid}", sync_to_thread=True, tags=["Reading"], summary="One record")
+def read_record(runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]) -> RecordView:
+    """In any state: hashes and content are shown once it is issued, and no more when it was erased."""
+    with runtime.sessions() as session:
+        return lookup.by_id(session, record_id)
+
+
+@get("/v1/records/{record_id:uuid}/file", sync_to_thread=True, tags=["Reading"], summary="The file with its credential")
+def read_file(
+    request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]
+) -> Response[bytes]:
+    """The bytes as issued. The name is the record's id: nothing that a submitter wrote."""
+    with runtime.sessions() as session:
+        key, media_type = lookup.file_key(session, record_id)
+        file_sha256 = lookup.by_id(session, record_id).file_sha256
+    name = f"{record_id}.{media_type.rsplit('/', 1)[-1]}"
+    headers = {"Content-Security-Policy": "default-src 'none'; sandbox", "Content-Disposition": f'attachment; filename="{name}"'}
+    return _cached(request, str(file_sha256), media_type, headers) or _bytes(
+        runtime.storage.get(key), str(file_sha256), media_type, headers
+    )
+
+
+@get("/v1/records/{record_id:uuid}/report", sync_to_thread=True, tags=["Reading"], summary="The report")
+def read_report(
+    request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]
+) -> Response[bytes]:
+    """Canonical JSON (RFC 8785), byte for byte as the record's logged statement commits to it."""
+    with runtime.sessions() as session:
+        body = lookup.report(session, record_id)
+        report_sha256 = str(lookup.by_id(session, record_id).report_sha256)
+    return _cached(request, report_sha256, MediaType.JSON, {}) or _bytes(body, report_sha256, MediaType.JSON, {})
+
+
+@get("/v1/records/{record_id:uuid}/proof", sync_to_thread=True, tags=["Reading"], summary="The log's proof of inclusion")
+def read_proof(runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]) -> Response[bytes]:
+    """A C2SP tlog-proof of the record's statement, under a checkpoint that covers it."""
+    with runtime.sessions() as session:
+        view = lookup.by_id(session, record_id)
+        if view.log is None:
+            raise NotFound(
+                f"no proof for {record_id} yet", code="proof_pending", next_step="ask again when the record is issued"
+            )
+        proof = sequencer.proof(session, shard_of(view.log["origin"]), bytes.fromhex(view.log["leaf_hash"]))
+    return Response(proof, media_type="text/plain; charset=utf-8")
+
+
+def _progress(runtime: Runtime, record_id: uuid.UUID, kind: str) -> "Response[RecordView]":
+    with runtime.sessions() as session:
+        view = of_kind(session, record_id, kind)
+    if view.state == "abandoned":
+        jobs.wait(runtime.sessions, record_id, 0)  # raises what ended it
+    return Response(view, headers={} if view.state == "issued" else {"Retry-After": "1"})
+
+
+def of_kind(session: Session, record_id: uuid.UUID, kind: str) -> RecordView:
+    """The record, if it is a `kind`. Raises NotFound."""
+    view = lookup.by_id(session, record_id)
+    if view.kind != kind:
+        raise NotFound(
+            f"no {kind} {record_id}", code="record_unknown", next_step=f"it is a {view.kind}: ask /v1/{view.kind}s/{record_id}"
+        )
+    return view
+
+
+def _cached(
+    request: "Request[Any, Any, Any]", digest: str, media_type: str, headers: dict[str, str]
+) -> "Response[bytes] | None":
+    """304 for a caller that has these bytes."""
+    if f'"{digest}"' in request.headers.get("if-none-match", ""):
+        return Response(b"", status_code=304, media_type=media_type, headers={**headers, "ETag": f'"{digest}"'})
+    return None
+
+
+def _bytes(body: bytes, digest: str, media_type: str, headers: dict[str, str]) -> "Response[bytes]":
+    return Response(
+        body, media_type=media_type, headers={**headers, "ETag": f'"{digest}"', "Cache-Control": REVALIDATE}
+    )

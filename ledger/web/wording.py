@@ -1,0 +1,154 @@
+"""The words of the pages: what each of the six answers means, and what it does not. Values are those of `ledger.verify`."""
+
+from typing import Literal, NamedTuple
+
+Tone = Literal["good", "bad", "warn", "plain"]
+
+
+class Meaning(NamedTuple):
+    """`tone` is told by a word and a mark as well as by a colour."""
+
+    label: str
+    tone: Tone
+    means: str
+    does_not_mean: str
+
+
+QUESTIONS = {
+    "credential": "Does the file carry a credential?",
+    "content": "Is the file as it was when it was signed?",
+    "signature": "Is the signature valid?",
+    "signer": "Is the signer known here?",
+    "ingredients": "Are the credentials of its sources intact?",
+    "ledger": "Does this ledger know it?",
+}
+
+_UNASKED = "It does not mean that something is wrong."
+
+ANSWERS: dict[str, dict[str, Meaning]] = {
+    "credential": {
+        "present": Meaning(
+            "present", "good", "The file carries a C2PA credential that could be read.",
+            "It does not mean that what the credential says is true.",
+        ),
+        "absent": Meaning(
+            "absent", "plain", "The file carries no credential. Most files carry none, and many services remove them.",
+            "It does not mean that a human made it, nor that a machine did.",
+        ),
+        "unreadable": Meaning(
+            "unreadable", "warn", "There is a credential, but it is damaged or of a form this checker does not read.",
+            "It does not mean that somebody forged it.",
+        ),
+        "remote_only": Meaning(
+            "kept elsewhere", "plain", "The file names an address where its credential is kept. It was not fetched.",
+            "It does not mean that the credential there fits this file.",
+        ),
+    },
+    "content": {
+        "intact": Meaning(
+            "intact", "good", "Not a byte that the credential protects has changed since it was signed.",
+            "It does not mean that the picture shows something true.",
+        ),
+        "altered": Meaning(
+            "altered", "bad", "The file was changed after it was signed.",
+            "It does not say who changed it, what, or why: saving it again is enough.",
+        ),
+        "not_checked": Meaning("not checked", "plain", "There was no readable credential to check it against.", _UNASKED),
+    },
+    "signature": {
+        "valid": Meaning(
+            "valid", "good", "The credential was signed with the key that its certificate names.",
+            "It does not mean that you should trust whoever holds this key.",
+        ),
+        "invalid": Meaning(
+            "invalid", "bad", "The signature does not fit the credential.",
+            "It does not say what the picture is or who made it.",
+        ),
+        "expired": Meaning(
+            "expired", "warn", "The certificate has run out, and no timestamp shows that it was signed in time.",
+            "It does not mean that the credential was forged or the file changed.",
+        ),
+        "not_checked": Meaning("not checked", "plain", "There was no readable credential with a signature.", _UNASKED),
+    },
+    "signer": {
+        "trusted": Meaning(
+            "trusted", "good", "The signer's certificate leads to a root that this checker was told to trust.",
+            "It does not mean that everything this signer says is true.",
+        ),
+        "unknown": Meaning(
+            "unknown", "plain", "The signer's certificate leads to no root that this checker was given.",
+            "It does not mean that the credential is forged: anyone may sign, and nobody knows everyone.",
+        ),
+        "not_checked": Meaning("not checked", "plain", "There was no valid signature to ask this of.", _UNASKED),
+    },
+    "ingredients": {
+        "none": Meaning("none named", "plain", "The credential names no earlier files.", "It does not mean that none were used."),
+        "intact": Meaning(
+            "intact", "good", "The credentials of the earlier files it names hold.",
+            "It does not mean that these were all the files used.",
+        ),
+        "broken": Meaning(
+            "broken", "warn", "The credential of an earlier file it names does not hold.",
+            "It does not mean that this file's own credential is broken.",
+        ),
+        "not_checked": Meaning("not checked", "plain", "There was no readable credential that could name any.", _UNASKED),
+    },
+    "ledger": {
+        "recorded": Meaning(
+            "recorded", "good", "The ledger holds a record of this file or of exactly these pixels.",
+            "It shows that they existed by then. It does not show who made them, or that nobody made them earlier.",
+        ),
+        "similar": Meaning(
+            "looks like one", "plain", "A record's picture looks much like this one, as after re-encoding or resizing.",
+            "It is a candidate, not a finding: pictures can look alike by chance or by craft.",
+        ),
+        "not_recorded": Meaning(
+            "not recorded", "plain", "Neither this file nor these pixels are in this ledger.",
+            "It does not mean that a human made it. Other generators, and other ledgers, are not asked.",
+        ),
+        "redacted": Meaning(
+            "redacted", "plain", "There was a record; its content was deleted on request. The log keeps its place.",
+            "It does not say what the content was or that anything was wrong with it.",
+        ),
+        "contradicts": Meaning(
+            "contradicts", "bad", "The file points to an entry of a log that says something else.",
+            "It does not say who put the pointer there. Do not rely on this file's credential.",
+        ),
+        "not_checked": Meaning("not checked", "plain", "The ledger was not asked.", _UNASKED),
+    },
+}  # fmt: skip
+
+FOUND_BY = {
+    "credential": "by the ledger entry in its credential",
+    "file_sha256": "by the file's bytes",
+    "pixel_sha256": "by its exact pixels; the file around them differs",
+    "soft_binding": "by its likeness only",
+    "copy": "by a matched region",
+}
+
+RESULTS = {"pass": "holds", "fail": "fails", "info": "noted", "skip": "not checked"}
+
+KINDS = {"generation": "Generated here", "stamp": "Stamped here", "verification": "Looked at here"}
+
+STATES = {
+    "accepted": "waiting for the worker, or being worked on",
+    "signed": "its statement is on its way into the log",
+    "sealed": "its file is finished; the log has the last word",
+    "issued": "issued",
+    "abandoned": "given up",
+}
+
+STATUS_TITLES = {
+    400: "The request is not right",
+    401: "A key is needed",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Not that way",
+    409: "In conflict with an earlier request",
+    413: "Too large",
+    415: "Not a form that is taken here",
+    422: "Cannot be worked with",
+    500: "Something broke on our side",
+    503: "Not ready",
+    507: "No room left",
+}

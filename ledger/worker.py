@@ -1,0 +1,360 @@
+"""The process that owns the networks: takes jobs from the queue, runs the log's sequencer, resumes what was cut off.
+
+With `ledger.lab` the only importer of the heavy floors.
+"""
+
+import asyncio
+import datetime as dt
+import threading
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import procrastinate
+import sqlalchemy as sa
+import structlog
+from numpy.typing import NDArray
+from procrastinate.exceptions import AlreadyEnqueued
+
+from attribution.engine import Engine, Reference
+from attribution.fingerprints import fingerprint
+from attribution.snapshot import snapshot_digest
+from ledger import catalog, issue, jobs, verifications, verify
+from ledger.credentials.read import read_credential
+from ledger.database import vectors
+from ledger.database.tables import Collection, Generation, Principal, Record, Snapshot, Stamp, Verification
+from ledger.errors import BadRequest, Inconsistent, LedgerError
+from ledger.log.sequencer import SequencerThread
+from ledger.runtime import Runtime, open_runtime, sequencing
+from ledger.settings import Settings
+from models.errors import ModelError
+from models.images import Limits, decode, encode_png
+from models.networks import Encoder, NetworkInfo, encoder_key
+from models.registry import ModelConfig, load_encoders, load_generator
+
+log = structlog.get_logger()
+
+# A record that stands half-way this long without its job being done is picked up again.
+RESUME_AFTER = dt.timedelta(seconds=60)
+HOUSEKEEPING_SECONDS = 20.0
+HEARTBEAT_SECONDS = 5.0
+
+
+def model_config(settings: Settings) -> ModelConfig:
+    return ModelConfig(
+        profile=settings.profile,
+        device=settings.device,
+        dtype=settings.dtype,
+        offload=settings.offload,
+        generator=settings.generator,
+        clip=settings.clip,
+        internvit=settings.internvit,
+    )
+
+
+class Worker:
+    """The loaded networks of one profile, and what the three jobs do with them. Networks load when first needed."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self._config = model_config(runtime.settings)
+        self._encoders: dict[str, Encoder] | None = None
+        self._generator: Any = None
+        self._engine: tuple[bytes | None, Engine] | None = None
+
+    def run(self, task: jobs.Task, record_id: uuid.UUID) -> None:
+        """Do one job; doing it twice is harmless. Raises LedgerError or ModelError."""
+        {"generate": self.generate, "stamp": self.stamp, "verify": self.verify}[task](record_id)
+
+    def generate(self, record_id: uuid.UUID) -> None:
+        """Prompt → image → evidence → record."""
+        with self.runtime.sessions() as session:
+            state = session.get_one(Record, record_id).state
+            wish = session.get_one(Generation, record_id)
+            prompt, seed, parameters = wish.prompt, wish.seed, dict(wish.parameters)
+        if state == "accepted":
+            if prompt is None:
+                raise BadRequest("the prompt was deleted", code="prompt_erased", next_step="ask for a new generation")
+            generator = self._load_generator()
+            made = generator.generate(prompt, seed=seed, **parameters)
+            actual = {"steps": made.steps, "guidance": made.guidance, "width": made.width, "height": made.height}
+            with self.runtime.sessions.begin() as session:
+                wish = session.get_one(Generation, record_id)
+                wish.model, wish.parameters = asdict(generator.info), actual
+            data = encode_png(made.pixels)
+            found = fingerprint(data, made.pixels)
+            evidence = self.engine().examine(made.pixels, found)
+            produced = issue.Produced(data, "image/png", found, evidence, asdict(generator.info))
+            issue.sign(self.runtime, record_id, produced)
+        issue.finish(self.runtime, record_id)
+
+    def stamp(self, record_id: uuid.UUID) -> None:
+        """Somebody's image → evidence → record. Its own credential, if it has one, becomes the new one's parent."""
+        runtime = self.runtime
+        with runtime.sessions() as session:
+            record = session.get_one(Record, record_id)
+            state, source_key, media_type = record.state, record.source_key, record.media_type
+        if state == "accepted":
+            assert source_key is not None
+            assert media_type is not None
+            data = runtime.storage.get(source_key)
+            image = decode(data, Limits(max_bytes=runtime.settings.max_upload_bytes))
+            found = fingerprint(data, image.pixels)
+            reading = read_credential(data, media_type, anchors_pem=anchors(runtime), now=runtime.clock())
+            if reading.credential == "unreadable":
+                raise BadRequest(
+                    f"the file's own credential cannot be read ({', '.join(reading.codes[:2])}), so it cannot be kept",
+                    code="credential_unreadable",
+                    next_step="stamp a copy without the broken credential",
+                )
+            with runtime.sessions.begin() as session:
+                wish = session.get_one(Stamp, record_id)
+                wish.parent_manifest_urn = reading.manifest_urn if reading.credential == "present" else None
+                wish.ai_origin = _may_claim_ai_origin(runtime, session, record_id, wish, found.pixel_sha256)
+            evidence = self.engine().examine(image.pixels, found)
+            issue.sign(runtime, record_id, issue.Produced(data, media_type, found, evidence))
+        issue.finish(runtime, record_id)
+
+    def verify(self, record_id: uuid.UUID) -> None:
+        """Somebody's image → answers → an unlisted entry; the upload is deleted."""
+        runtime = self.runtime
+        with runtime.sessions() as session:
+            if session.get_one(Record, record_id).state != "accepted":
+                return
+            upload_key = session.get_one(Verification, record_id).upload_key
+        assert upload_key is not None
+        data = runtime.storage.get(upload_key)
+        engine = self.engine()
+        with runtime.sessions() as session:
+            found = verify.verify(
+                data,
+                session=session,
+                anchors_pem=anchors(runtime),
+                log_vkeys=runtime.log_vkeys,
+                examine=engine.examine,
+                now=runtime.clock(),
+                limits=Limits(max_bytes=runtime.settings.max_upload_bytes),
+            )
+        verifications.record(runtime, record_id, found)
+
+    # ---- networks ----
+
+    def encoders(self) -> dict[str, Encoder]:
+        if self._encoders is None:
+            self._encoders = load_encoders(self._config)
+        return self._encoders
+
+    def engine(self) -> Engine:
+        """The engine over the newest snapshot; one job sees one snapshot from beginning to end."""
+        with self.runtime.sessions() as session:
+            snapshot = catalog.newest_snapshot(session, collection=self.runtime.settings.collection)
+            digest = snapshot.digest if snapshot is not None else None
+            if self._engine is None or self._engine[0] != digest:
+                reference = _reference(session, snapshot, self.encoders())
+                self._engine = (digest, Engine(self.encoders(), reference))
+        return self._engine[1]
+
+    def embed(self, images: Sequence[NDArray[np.uint8]]) -> Mapping[str, NDArray[np.float32]]:
+        """Encoder key → vectors, for `ledger.catalog.index`."""
+        return {encoder_key(encoder.info): encoder.encode(images) for encoder in self.encoders().values()}
+
+    def _load_generator(self) -> Any:
+        if self._generator is None:
+            self._generator = load_generator(self._config)
+        return self._generator
+
+
+class _Embedder:
+    """A worker's encoders, keyed as vectors are stored."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    @property
+    def encoders(self) -> dict[str, dict[str, str]]:
+        return {encoder_key(encoder.info): asdict(encoder.info) for encoder in self._worker.encoders().values()}
+
+    def embed(self, images: Sequence[NDArray[np.uint8]]) -> Mapping[str, NDArray[np.float32]]:
+        return self._worker.embed(images)
+
+
+def embedder(runtime: Runtime) -> catalog.Embedder:
+    """The encoders of the runtime's profile, for indexing."""
+    return _Embedder(Worker(runtime))
+
+
+def anchors(runtime: Runtime) -> str:
+    """The C2PA roots this ledger trusts: its own, and those of the settings."""
+    more = runtime.settings.trust_anchors
+    return runtime.keys.root_pem + ("\n" + more.read_text() if more is not None else "")
+
+
+def _reference(session: Any, snapshot: Snapshot | None, encoders: Mapping[str, Encoder]) -> Reference:
+    """The snapshot's works with their vectors. Raises Inconsistent when they no longer give its digest."""
+    if snapshot is None:
+        return Reference(works=(), vectors={}, encoders={}, digest=None, collection="")
+    works = tuple(catalog.reference_works(session, snapshot.collection_id, until=snapshot.created_at))
+    if snapshot_digest(works, snapshot.encoders) != snapshot.digest:
+        raise Inconsistent(
+            "the works of the newest snapshot do not give its digest",
+            code="snapshot_mismatch",
+            next_step="run `lawful index` again to freeze the collection as it is; ask who changed the table of works",
+        )
+    ids = [work.id for work in works]
+    loaded: dict[str, NDArray[np.float32]] = {}
+    infos: dict[str, NetworkInfo] = {}
+    for name, encoder in encoders.items():
+        key = encoder_key(encoder.info)
+        rows = vectors.load(session, key, ids) if key in snapshot.encoders else None
+        if rows is not None:
+            loaded[name], infos[name] = rows, encoder.info
+        else:
+            log.warning("encoder_not_in_snapshot", encoder=key, next_step="run lawful index again")
+    name = session.execute(sa.select(Collection.name).where(Collection.id == snapshot.collection_id)).scalar_one()
+    return Reference(works=works, vectors=loaded, encoders=infos, digest=snapshot.digest, collection=name)
+
+
+def _may_claim_ai_origin(runtime: Runtime, session: Any, record_id: uuid.UUID, wish: Stamp, pixel_sha256: str) -> bool:
+    """Only for our own generations, or a submitter whose key is registered to the generator they name."""
+    own = session.execute(
+        sa.select(sa.func.count()).where(
+            Record.kind == "generation", Record.listed, Record.pixel_sha256 == bytes.fromhex(pixel_sha256)
+        )
+    ).scalar_one()
+    if own:
+        return True
+    registered = session.execute(
+        sa.select(Principal.generator).join(Record, Record.principal_id == Principal.id).where(Record.id == record_id)
+    ).scalar()
+    return registered is not None and registered == wish.declared_model
+
+
+# ---- running -------------------------------------------------------------------------------------------------------
+
+
+def run_in_place(runtime: Runtime, task: jobs.Task, record_id: uuid.UUID) -> None:
+    """Do a job here and now, for a CLI without a running worker. Its queued twin finds the work done.
+
+    Raises what the job raises, after the record was abandoned if trying again cannot help.
+    """
+    with sequencing(runtime):
+        try:
+            Worker(runtime).run(task, record_id)
+        except (LedgerError, ModelError) as error:
+            if _is_final(error):
+                issue.abandon(runtime, record_id, failure(error))
+            raise
+
+
+def failure(error: BaseException) -> dict[str, Any]:
+    """What is stored of the error that ended a job: told to whoever asks, so nothing internal."""
+    if isinstance(error, LedgerError | ModelError):
+        return {"code": error.code, "detail": error.detail, "next_step": error.next_step, "status": error.status}
+    return {
+        "code": "internal_error",
+        "detail": "the job failed for a reason of the server's own",
+        "next_step": "submit it again; the operator finds the cause in the worker's log",
+        "status": 500,
+    }
+
+
+def _is_final(error: BaseException) -> bool:
+    """Bad input stays bad; anything else may pass."""
+    return isinstance(error, LedgerError | ModelError) and error.status < 500
+
+
+class _Retry(procrastinate.BaseRetryStrategy):
+    """Wait 1, 2, 4 … seconds between attempts, as long as trying again can help."""
+
+    def __init__(self, attempts: int) -> None:
+        self._attempts = attempts
+
+    def get_retry_decision(
+        self, *, exception: BaseException, job: procrastinate.jobs.Job
+    ) -> procrastinate.RetryDecision | None:
+        if _is_final(exception) or job.attempts + 1 >= self._attempts:
+            return None
+        return procrastinate.RetryDecision(retry_in={"seconds": 2**job.attempts})
+
+
+def _application(worker: Worker) -> procrastinate.App:
+    settings = worker.runtime.settings
+    app = procrastinate.App(
+        connector=procrastinate.PsycopgConnector(conninfo=worker.runtime.database.async_dsn, min_size=1, max_size=4)
+    )
+
+    def register(name: jobs.Task) -> None:
+        @app.task(name=name, queue=jobs.QUEUE, retry=_Retry(settings.job_attempts), pass_context=True)
+        def task(context: procrastinate.JobContext, record_id: str) -> None:
+            record = uuid.UUID(record_id)
+            try:
+                worker.run(name, record)
+                log.info("job_done", task=name, record_id=record_id)
+            except Exception as error:
+                last = context.job.attempts + 1 >= settings.job_attempts
+                log.warning(
+                    "job_failed", task=name, record_id=record_id, attempt=context.job.attempts + 1, exc_info=error
+                )
+                if last or _is_final(error):
+                    issue.abandon(worker.runtime, record, failure(error))
+                raise
+
+    for name in ("generate", "stamp", "verify"):
+        register(name)
+    return app
+
+
+def serve(settings: Settings, stop: threading.Event) -> None:
+    """The worker process: runs until `stop` is set, finishes the job in hand, and lets go of the log."""
+    with open_runtime(settings) as runtime, sequencing(runtime) as sequencer:
+        asyncio.run(_serve(Worker(runtime), sequencer, stop))
+        if sequencer.failure is not None:
+            raise sequencer.failure
+
+
+async def _serve(worker: Worker, sequencer: SequencerThread, stop: threading.Event) -> None:
+    app = _application(worker)
+    async with app.open_async():
+        running = asyncio.create_task(
+            app.run_worker_async(
+                queues=[jobs.QUEUE],
+                name="worker",
+                concurrency=1,
+                install_signal_handlers=False,
+                fetch_job_polling_interval=1.0,
+                shutdown_graceful_timeout=worker.runtime.settings.issue_timeout,
+                update_heartbeat_interval=HEARTBEAT_SECONDS,
+                stalled_worker_timeout=6 * HEARTBEAT_SECONDS,
+            )
+        )
+        housekeeping = asyncio.create_task(_housekeeping(app, worker))
+        log.info("worker_ready", profile=worker.runtime.settings.profile)
+        while not stop.is_set() and not running.done() and sequencer.failure is None:  # noqa: ASYNC110 - `stop` is a thread's, set by a signal
+            await asyncio.sleep(0.1)
+        housekeeping.cancel()
+        running.cancel()
+        await asyncio.gather(running, housekeeping, return_exceptions=True)
+
+
+async def _housekeeping(app: procrastinate.App, worker: Worker) -> None:
+    """Give jobs of dead workers to the living, and enqueue records that stand half-way without a job."""
+    while True:
+        try:
+            for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=6 * HEARTBEAT_SECONDS):
+                await app.job_manager.retry_job(job)
+            older_than = worker.runtime.clock() - RESUME_AFTER
+            with worker.runtime.sessions() as session:
+                left = issue.unfinished(session, older_than)
+            for record_id, kind in left:
+                try:
+                    task = "generate" if kind == "generation" else "stamp"
+                    await app.configure_task(
+                        name=task, queue=jobs.QUEUE, lock=str(record_id), queueing_lock=str(record_id)
+                    ).defer_async(record_id=str(record_id))
+                except AlreadyEnqueued:
+                    continue
+        except (LedgerError, sa.exc.SQLAlchemyError, procrastinate.exceptions.ConnectorException) as error:
+            log.warning("housekeeping_failed", exc_info=error)
+        await asyncio.sleep(HOUSEKEEPING_SECONDS)

@@ -1,0 +1,254 @@
+-- The tables of ledger/database/tables.py. Columns' meaning is told there.
+
+CREATE EXTENSION IF NOT EXISTS vector;
+
+-- Who may write.
+
+CREATE TABLE principals (
+    id          uuid PRIMARY KEY,
+    name        text NOT NULL UNIQUE,
+    role        text NOT NULL CONSTRAINT role_known CHECK (role IN ('operator', 'submitter')),
+    generator   text,
+    created_at  timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE api_keys (
+    id            uuid PRIMARY KEY,
+    principal_id  uuid NOT NULL REFERENCES principals (id),
+    key_sha256    bytea NOT NULL UNIQUE,
+    label         text NOT NULL,
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    revoked_at    timestamptz,
+    CONSTRAINT key_sha256_is_32_bytes CHECK (octet_length(key_sha256) = 32)
+);
+
+-- What is compared with.
+
+CREATE TABLE collections (
+    id          uuid PRIMARY KEY,
+    name        text NOT NULL UNIQUE,
+    created_at  timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE artists (
+    id             uuid PRIMARY KEY,
+    collection_id  uuid NOT NULL REFERENCES collections (id),
+    name           text NOT NULL,
+    created_at     timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (collection_id, name)
+);
+
+CREATE TABLE works (
+    id             uuid PRIMARY KEY,
+    collection_id  uuid NOT NULL REFERENCES collections (id),
+    artist_id      uuid NOT NULL REFERENCES artists (id),
+    title          text NOT NULL,
+    source         text NOT NULL,
+    licence        text NOT NULL,
+    file_sha256    bytea NOT NULL,
+    pixel_sha256   bytea NOT NULL,
+    iscc           text NOT NULL,
+    pdq            bit(256) NOT NULL,
+    width          integer NOT NULL,
+    height         integer NOT NULL,
+    grant_train    boolean NOT NULL,
+    grant_compare  boolean NOT NULL,
+    grant_name     boolean NOT NULL,
+    created_at     timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (collection_id, artist_id, file_sha256),
+    CONSTRAINT file_sha256_is_32_bytes CHECK (octet_length(file_sha256) = 32),
+    CONSTRAINT pixel_sha256_is_32_bytes CHECK (octet_length(pixel_sha256) = 32)
+);
+CREATE INDEX works_file_sha256 ON works (file_sha256);
+CREATE INDEX works_pixel_sha256 ON works (pixel_sha256);
+
+CREATE TABLE grant_changes (
+    id          uuid PRIMARY KEY,
+    work_id     uuid NOT NULL REFERENCES works (id),
+    "grant"     text NOT NULL CONSTRAINT grant_known CHECK ("grant" IN ('train', 'compare', 'name')),
+    allowed     boolean NOT NULL,
+    by_role     text NOT NULL,
+    leaf_hash   bytea NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX ix_grant_changes_work_id ON grant_changes (work_id);
+
+CREATE TABLE embeddings (
+    work_id  uuid NOT NULL REFERENCES works (id) ON DELETE CASCADE,
+    encoder  text NOT NULL,
+    vector   halfvec NOT NULL,
+    PRIMARY KEY (work_id, encoder)
+);
+
+CREATE TABLE snapshots (
+    id             uuid PRIMARY KEY,
+    collection_id  uuid NOT NULL REFERENCES collections (id),
+    digest         bytea NOT NULL,
+    works          integer NOT NULL,
+    artists        integer NOT NULL,
+    encoders       jsonb NOT NULL,
+    leaf_hash      bytea NOT NULL,
+    created_at     timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (collection_id, digest),
+    CONSTRAINT digest_is_32_bytes CHECK (octet_length(digest) = 32)
+);
+
+-- What is recorded.
+
+CREATE TABLE records (
+    id                uuid PRIMARY KEY,
+    kind              text NOT NULL,
+    state             text NOT NULL,
+    principal_id      uuid REFERENCES principals (id),
+    idempotency_key   text,
+    request_sha256    bytea,
+    listed            boolean NOT NULL,
+    file_sha256       bytea,
+    submitted_sha256  bytea,
+    pixel_sha256      bytea,
+    iscc              text,
+    iscc_instance     text,
+    iscc_bits         bit(256),
+    pdq               bit(256),
+    width             integer,
+    height            integer,
+    media_type        text,
+    salt              bytea,
+    statement         bytea,
+    leaf_hash         bytea,
+    issued_statement  bytea,
+    issued_leaf       bytea,
+    source_key        text,
+    file_key          text,
+    manifest_urn      text,
+    claim_sha256      bytea,
+    failure           jsonb,
+    created_at        timestamptz NOT NULL DEFAULT now(),
+    issued_at         timestamptz,
+    erased_at         timestamptz,
+    UNIQUE (principal_id, idempotency_key),
+    CONSTRAINT kind_known CHECK (kind IN ('generation', 'stamp', 'verification')),
+    CONSTRAINT state_known CHECK (state IN ('accepted', 'signed', 'sealed', 'issued', 'abandoned')),
+    CONSTRAINT signed_has_statement CHECK (
+        state IN ('accepted', 'abandoned') OR (statement IS NOT NULL AND leaf_hash IS NOT NULL)
+    ),
+    CONSTRAINT sealed_has_file CHECK (
+        state NOT IN ('sealed', 'issued') OR kind = 'verification'
+        OR (file_sha256 IS NOT NULL AND file_key IS NOT NULL AND issued_leaf IS NOT NULL) OR erased_at IS NOT NULL
+    )
+);
+CREATE INDEX records_file_sha256 ON records (file_sha256) WHERE file_sha256 IS NOT NULL;
+CREATE INDEX records_submitted_sha256 ON records (submitted_sha256) WHERE submitted_sha256 IS NOT NULL;
+CREATE INDEX records_pixel_sha256 ON records (pixel_sha256) WHERE pixel_sha256 IS NOT NULL;
+CREATE INDEX records_iscc ON records (iscc) WHERE iscc IS NOT NULL;
+CREATE INDEX records_manifest_urn ON records (manifest_urn) WHERE manifest_urn IS NOT NULL;
+CREATE INDEX records_leaf_hash ON records (leaf_hash);
+CREATE INDEX records_pdq_hnsw ON records USING hnsw (pdq bit_hamming_ops) WHERE listed AND pdq IS NOT NULL;
+CREATE INDEX records_iscc_bits_hnsw ON records USING hnsw (iscc_bits bit_hamming_ops)
+    WHERE listed AND iscc_bits IS NOT NULL;
+
+CREATE TABLE generations (
+    record_id    uuid PRIMARY KEY REFERENCES records (id),
+    prompt       text,
+    prompt_salt  bytea,
+    seed         bigint NOT NULL,
+    parameters   jsonb NOT NULL,
+    model        jsonb
+);
+
+CREATE TABLE stamps (
+    record_id            uuid PRIMARY KEY REFERENCES records (id),
+    declared_model       text,
+    prompt               text,
+    prompt_commitment    text,
+    parent_manifest_urn  text,
+    ai_origin            boolean NOT NULL
+);
+
+CREATE TABLE verifications (
+    record_id   uuid PRIMARY KEY REFERENCES records (id),
+    upload_key  text,
+    filename    text,
+    result      jsonb
+);
+
+CREATE TABLE reports (
+    record_id  uuid PRIMARY KEY REFERENCES records (id),
+    sha256     bytea NOT NULL,
+    body       bytea NOT NULL,
+    CONSTRAINT sha256_is_32_bytes CHECK (octet_length(sha256) = 32)
+);
+
+-- The log.
+
+CREATE TABLE log_shards (
+    name        text PRIMARY KEY,
+    origin      text NOT NULL UNIQUE,
+    vkey        text NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE log_outbox (
+    id          bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    leaf_hash   bytea NOT NULL UNIQUE,
+    entry       bytea NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT leaf_hash_is_32_bytes CHECK (octet_length(leaf_hash) = 32),
+    CONSTRAINT entry_fits CHECK (octet_length(entry) BETWEEN 1 AND 65535)
+);
+
+CREATE TABLE log_entries (
+    shard       text NOT NULL REFERENCES log_shards (name),
+    idx         bigint NOT NULL,
+    leaf_hash   bytea NOT NULL,
+    entry       bytea NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (shard, idx),
+    UNIQUE (shard, leaf_hash),
+    CONSTRAINT leaf_hash_is_32_bytes CHECK (octet_length(leaf_hash) = 32),
+    CONSTRAINT entry_fits CHECK (octet_length(entry) BETWEEN 1 AND 65535),
+    CONSTRAINT idx_not_negative CHECK (idx >= 0)
+);
+
+CREATE TABLE log_tiles (
+    shard  text NOT NULL REFERENCES log_shards (name),
+    level  smallint NOT NULL,
+    idx    bigint NOT NULL,
+    data   bytea NOT NULL,
+    PRIMARY KEY (shard, level, idx),
+    CONSTRAINT data_is_8192_bytes CHECK (octet_length(data) = 8192)
+);
+
+CREATE TABLE log_checkpoints (
+    shard       text NOT NULL REFERENCES log_shards (name),
+    size        bigint NOT NULL,
+    root        bytea NOT NULL,
+    note        bytea NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (shard, size),
+    CONSTRAINT root_is_32_bytes CHECK (octet_length(root) = 32)
+);
+
+-- The log only grows. lawful_app has no right to anything else; these triggers stop everybody, the owner too. They
+-- fire ALWAYS: a session that calls itself a replica is stopped as well. Dropping them is possible and takes intent.
+
+CREATE FUNCTION refuse_change_of_log() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'the log only grows: % on % refused', TG_OP, TG_TABLE_NAME USING ERRCODE = 'restrict_violation';
+END
+$$;
+
+DO $$
+DECLARE
+    log_table text;
+BEGIN
+    FOREACH log_table IN ARRAY ARRAY['log_shards', 'log_entries', 'log_tiles', 'log_checkpoints'] LOOP
+        EXECUTE format('CREATE TRIGGER only_grows BEFORE UPDATE OR DELETE ON %I'
+                       ' FOR EACH ROW EXECUTE FUNCTION refuse_change_of_log()', log_table);
+        EXECUTE format('CREATE TRIGGER never_truncated BEFORE TRUNCATE ON %I'
+                       ' FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_log()', log_table);
+        EXECUTE format('ALTER TABLE %I ENABLE ALWAYS TRIGGER only_grows', log_table);
+        EXECUTE format('ALTER TABLE %I ENABLE ALWAYS TRIGGER never_truncated', log_table);
+    END LOOP;
+END
+$$;
