@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRA ?= cpu
-# The CPU build of torch; for a GPU: make … EXTRA=gpu TORCH_INDEX=https://pypi.org/simple
+# The CPU build of torch. For a GPU: make … EXTRA=gpu TORCH_INDEX=https://pypi.org/simple
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .PHONY: demo test lint
@@ -11,7 +11,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 demo: $(VENV)/.ready
 	$(BIN)/lawful demo
 
-test: $(VENV)/.ready lint
+test: lint
 	$(BIN)/pytest
 
 lint: $(VENV)/.ready
@@ -20,8 +20,11 @@ lint: $(VENV)/.ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# torch goes first and alone, by pip: it alone comes from an index of its own, and pip only warns when that is out of
+# reach. uv installs the rest five times faster than pip would.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --retries 1 --no-deps --extra-index-url $(TORCH_INDEX) -c constraints.txt torch
-	$(BIN)/pip install -q -c constraints.txt -e '.[$(EXTRA),dev]'
+	$(BIN)/pip install -q --no-compile -c constraints.txt uv
+	$(BIN)/pip install -q --no-compile --retries 1 --no-deps --extra-index-url $(TORCH_INDEX) -c constraints.txt torch
+	$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[$(EXTRA),dev]'
 	touch $@

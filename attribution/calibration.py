@@ -4,19 +4,19 @@ p-value. The null is "an image by an artist who is not in the collection". For e
 out, and the highest score that remains is one null score; p(s) = (1 + #{null >= s}) / (n + 1) (Vovk et al., conformal
 prediction). Taking the maximum over all works makes it hold for the best match of a query, whichever work that is.
 
-Share. After Wang et al. (ICCV 2023), with a slot for "none of these": over all works w = relu(exp((s - s_max) / tau) + b),
-b <= 0; an artist's weight is (sum of w over its works) / (number of works)^gamma; the slot weighs exp((none - s_max) / tau),
-as if it were a work at cosine `none`. tau, b, gamma and none are those of highest likelihood on held-out truth: a work left out
-belongs to its artist; with its artist left out it belongs to none. Both kinds count the same.
+Share. After Wang et al. (ICCV 2023), with a slot for "none of these": over all works
+w = relu(exp((s - s_max) / tau) + b), b <= 0; an artist weighs (sum of w over its works) / (number of its works)^gamma;
+the slot weighs exp((none - s_max) / tau), like a work at cosine `none`. tau, b, gamma and none are those of highest
+likelihood on held-out truth: a work left out belongs to its artist; with its artist left out it belongs to none. Both
+kinds count the same, and so do all artists, so that a large catalogue is no advantage in itself.
 
-What this does not prove: calibration works are like the collection, and images made by a generator need not be; works of one
-artist are not independent, so few artists make p-values rough; similarity is not copying, and not influence.
+What this does not prove: calibration works are like the collection, and images from a generator need not be; works of
+one artist are not independent, so few artists make p-values rough; similarity is neither copying nor influence.
 """
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +25,13 @@ from attribution.index import ExactIndex
 
 MIN_WORKS = 20
 MAX_NULL_QUERIES = 1500
-MAX_SHARE_CELLS = 1_000_000  # share queries x works: bounds the fit to about a second
+MAX_SHARE_CELLS = 500_000  # share queries x works: bounds the fit to about a second
 MAX_SHARE_QUERIES = 400
 SAME_SCORE = 1e-6  # two ways of computing one float32 cosine may differ by this; ties count against a claim
 SMALLEST_SHARE = 1e-6
-TAUS = np.geomspace(0.003, 0.6, 12)
-CUTOFFS = (0.0, -0.001, -0.01, -0.05, -0.2)
-GAMMAS = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
+TAUS = tuple(float(tau) for tau in np.geomspace(0.003, 0.6, 12))
+CUTOFFS = (-0.001, -0.01, -0.05, -0.2)
+GAMMAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 NONE_STEPS = 41
 LARGEST_EXPONENT = 60.0
 
@@ -69,7 +69,7 @@ class Calibration:
     def p_values(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return p in (0, 1] for each score; a higher score never has a higher p."""
         below = np.searchsorted(self.null, np.asarray(scores, np.float64) - SAME_SCORE, side="left")
-        return (1.0 + len(self.null) - below) / (len(self.null) + 1.0)
+        return np.asarray((1.0 + len(self.null) - below) / (len(self.null) + 1.0), np.float64)
 
 
 def fit(index: ExactIndex, ids: Sequence[str], artists: NDArray[np.int64], pictures: NDArray[np.int64]) -> Calibration:
@@ -145,19 +145,23 @@ def _fit_shares(
     held_out = _Queries(scores[known], same_picture[known], starts)
     left_out = _Queries(scores[foreign], (same_artist | same_picture)[foreign], starts)
     grid = np.linspace(left_out.top.min() - 0.05, 1.0, NONE_STEPS)
-    best = (-np.inf, 0.0, 0.0, 0.0, 0.0)
-    for tau, cutoff in product(TAUS, CUTOFFS):
+
+    def best_at(tau: float, cutoff: float) -> tuple[float, float, float, float, float]:
         in_known, in_foreign = held_out.weights(tau, cutoff), left_out.weights(tau, cutoff)
+        none_known, none_foreign = held_out.none(grid, tau), left_out.none(grid, tau)
+        tried = []
         for gamma in GAMMAS:
             own, known_total = held_out.own_and_total(in_known, truth[known], gamma)
             _, foreign_total = left_out.own_and_total(in_foreign, truth[foreign], gamma)
-            none_known, none_foreign = held_out.none(grid, tau), left_out.none(grid, tau)
-            likelihood = _mean_log(own / (known_total + none_known)) + _mean_log(
-                none_foreign / (foreign_total + none_foreign)
-            )
+            likelihood = _mean_log(own / (known_total + none_known), truth[known])
+            likelihood += _mean_log(none_foreign / (foreign_total + none_foreign), truth[foreign])
             at = int(likelihood.argmax())
-            best = max(best, (float(likelihood[at]), float(tau), cutoff, float(gamma), float(grid[at])))
-    _, tau, cutoff, gamma, none = best
+            tried.append((float(likelihood[at]), tau, cutoff, gamma, float(grid[at])))
+        return max(tried)
+
+    smooth = max(best_at(tau, 0.0) for tau in TAUS)
+    near = TAUS[max(0, TAUS.index(smooth[1]) - 1) :][:3]  # a cutoff shifts the best temperature little
+    _, tau, cutoff, gamma, none = max([smooth, *(best_at(tau, cutoff) for tau in near for cutoff in CUTOFFS)])
     in_known = held_out.corrected(held_out.weights(tau, cutoff), gamma)
     in_foreign = left_out.corrected(left_out.weights(tau, cutoff), gamma)
     right = (in_known.argmax(axis=1) == truth[known]) & (in_known.max(axis=1) > held_out.none(np.array([none]), tau)[0])
@@ -179,7 +183,7 @@ class _Queries:
         raw = np.exp((self.seen - self.top[:, None]) / np.float32(tau))
         if cutoff:
             raw = np.maximum(raw + np.float32(cutoff), np.float32(0))
-        return np.add.reduceat(raw, self.starts, axis=1, dtype=np.float64)
+        return np.asarray(np.add.reduceat(raw, self.starts, axis=1, dtype=np.float64))
 
     def corrected(self, weights: Rows, gamma: float) -> Rows:
         return weights / self.counts**gamma
@@ -190,8 +194,10 @@ class _Queries:
 
     def none(self, grid: Rows, tau: float) -> Rows:
         """Weight of the "none" slot for each of the places tried, (g, q)."""
-        return np.exp(np.minimum((grid[:, None] - self.top) / tau, LARGEST_EXPONENT))
+        return np.asarray(np.exp(np.minimum((grid[:, None] - self.top) / tau, LARGEST_EXPONENT)))
 
 
-def _mean_log(shares: Rows) -> Rows:
-    return np.log(np.maximum(shares, SMALLEST_SHARE)).mean(axis=-1)
+def _mean_log(shares: Rows, truth: NDArray[np.int64]) -> Rows:
+    """Mean over artists of the mean log share of their works: (g, q) to (g,)."""
+    weights = 1.0 / np.bincount(truth)[truth]
+    return np.asarray(np.log(np.maximum(shares, SMALLEST_SHARE)) @ (weights / weights.sum()))

@@ -43,7 +43,7 @@ def fingerprint(data: bytes, pixels: NDArray[np.uint8]) -> Fingerprints:
         file_sha256=hashlib.sha256(data).hexdigest(),
         pixel_sha256=pixel_sha256(pixels).hex(),
         iscc=image_code(pixels),
-        iscc_instance=iscc_core.gen_instance_code(io.BytesIO(data), ISCC_BITS)["iscc"],
+        iscc_instance=instance_code(data),
         pdq=pdq,
         pdq_quality=quality,
         width=pixels.shape[1],
@@ -57,6 +57,11 @@ def pixel_sha256(pixels: NDArray[np.uint8]) -> bytes:
     digest = hashlib.sha256(PIXELS_DOMAIN + width.to_bytes(4, "big") + height.to_bytes(4, "big"))
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.digest()
+
+
+def instance_code(data: bytes) -> str:
+    """Return the ISCC Instance-Code (ISO 24138, 5.7) of 256 bits of a file's bytes as "ISCC:…"."""
+    return str(iscc_core.gen_instance_code(io.BytesIO(data), ISCC_BITS)["iscc"])
 
 
 def image_code(pixels: NDArray[np.uint8]) -> str:

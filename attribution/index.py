@@ -1,6 +1,7 @@
 """Exact search over the vectors of a collection: every work is looked at, so a "no match" is exhaustive."""
 
 import os
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 # Read when the OpenMP runtime loads: FAISS's idle threads would otherwise spin and starve the networks' threads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import faiss  # noqa: E402 - the variable must be set before
+import faiss
 
 faiss.cvar.distance_compute_blas_threshold = 1  # the default scans small batches without BLAS, some 20 times slower
 
@@ -21,9 +22,10 @@ class ExactIndex:
         if vectors.ndim != 2 or vectors.dtype != np.float32 or not np.isfinite(vectors).all():
             raise ValueError(f"vectors must be (n, d) float32 and finite, not {vectors.shape} {vectors.dtype}")
         self.vectors = np.ascontiguousarray(vectors)
-        self._index = faiss.IndexFlatIP(vectors.shape[1])
+        self._index: Any = faiss.IndexFlatIP(vectors.shape[1])
         if len(vectors) and faiss.get_num_gpus() > 0:
-            self._index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, self._index)
+            self._resources = faiss.StandardGpuResources()  # must outlive the index
+            self._index = faiss.index_cpu_to_gpu(self._resources, 0, self._index)
         if len(vectors):
             self._index.add(self.vectors)
 

@@ -11,7 +11,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -51,7 +51,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     next_step: str | None = None
 
 
-class _Warning(Exception):  # noqa: N818 - an answer of a check, not an error
+class _Warning(Exception):
     def __init__(self, detail: str, next_step: str) -> None:
         super().__init__(detail)
         self.detail, self.next_step = detail, next_step
@@ -93,15 +93,19 @@ def _ask(name: str, look: Callable[[T], str], of: T) -> Finding:
         return Finding(name=name, result="fail", detail=f"{error.detail} [{error.code}]", next_step=error.next_step)
     except (OSError, sa.exc.SQLAlchemyError) as error:
         return Finding(
-            name=name, result="fail", detail=f"{type(error).__name__}: {error}", next_step="mend that, then run `lawful doctor` again"
-        )  # fmt: skip
+            name=name,
+            result="fail",
+            detail=f"{type(error).__name__}: {error}",
+            next_step="mend that, then run `lawful doctor` again",
+        )
 
 
 # ---- without the database ------------------------------------------------------------------------------------------
 
 
 def _python(_: Settings) -> str:
-    return f"lawful-ledger {version('lawful-ledger')}, Python {platform.python_version()}, {sys.platform} {platform.machine()}"
+    python = f"Python {platform.python_version()}, {sys.platform} {platform.machine()}"
+    return f"lawful-ledger {version('lawful-ledger')}, {python}"
 
 
 def _folders(settings: Settings) -> str:
@@ -109,9 +113,7 @@ def _folders(settings: Settings) -> str:
     if not home.exists():
         raise Unavailable(f"{home} does not exist", code="home_missing", next_step="run `lawful init`")
     if home.stat().st_mode & 0o022:
-        raise Unavailable(
-            f"{home} can be written by others", code="home_exposed", next_step=f"run: chmod go-w {home}"
-        )
+        raise Unavailable(f"{home} can be written by others", code="home_exposed", next_step=f"run: chmod go-w {home}")
     for private in (settings.keys_folder, settings.files_folder):
         if private.exists() and private.stat().st_mode & 0o077:
             raise Unavailable(
@@ -145,8 +147,10 @@ def _keys(settings: Settings) -> str:
     said = f"log key {keys.log.vkey.split('+')[1]}; certificate valid for {left.days} days"
     if left < dt.timedelta(0):
         raise Unavailable(
-            "the signing certificate has expired", code="credential_expired", next_step="put a renewed certificate into the keys folder"
-        )  # fmt: skip
+            "the signing certificate has expired",
+            code="credential_expired",
+            next_step="put a renewed certificate into the keys folder",
+        )
     if left < CERTIFICATE_WARN:
         raise _Warning(said, "renew the certificate: files signed without a timestamp read as expired after it")
     return said
@@ -160,7 +164,9 @@ def _storage(settings: Settings) -> str:
     storage.delete(key)
     if not same:
         raise Unavailable(
-            "storage returned other bytes than were stored", code="storage_unfaithful", next_step="check the storage service"
+            "storage returned other bytes than were stored",
+            code="storage_unfaithful",
+            next_step="check the storage service",
         )
     return "a file was written, read back and deleted"
 
@@ -194,7 +200,8 @@ def _database(settings: Settings) -> str:
     with open_database(settings, migrate=False) as database, database.sessions() as session:
         server, vector, revision = session.execute(
             sa.text(
-                "SELECT current_setting('server_version'), (SELECT extversion FROM pg_extension WHERE extname = 'vector'),"
+                "SELECT current_setting('server_version'),"
+                " (SELECT extversion FROM pg_extension WHERE extname = 'vector'),"
                 " (SELECT version_num FROM alembic_version)"
             )
         ).one()
@@ -243,10 +250,14 @@ def _append_only(runtime: Runtime) -> str:
 def _log(runtime: Runtime) -> str:
     """The newest checkpoint is signed by our key and its root is that of what the tables hold."""
     with runtime.database.connect() as connection:
-        head = newest_head(connection, runtime.shard)
+
+        def query(sql: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+            return connection.execute(sql, parameters).fetchall()
+
+        head = newest_head(query, runtime.shard)
         if head is None:
             raise _Warning("the log has no checkpoint yet", "run `lawful up`: its sequencer writes the first one")
-        edge = right_edge(connection, runtime.shard, head.size)
+        edge = right_edge(query, runtime.shard, head.size)
     try:
         signed = Checkpoint.parse(open_note(head.note, [runtime.keys.log.verifier]).text)
     except NoteError as error:
@@ -287,7 +298,9 @@ def _unfinished(runtime: Runtime) -> str:
     with runtime.sessions() as session:
         left = len(issue.unfinished(session, runtime.clock() - UNFINISHED_AFTER))
     if left:
-        raise _Warning(f"{left} records stand half-way since more than 5 minutes", "run `lawful up`: its worker finishes them")
+        raise _Warning(
+            f"{left} records stand half-way since more than 5 minutes", "run `lawful up`: its worker finishes them"
+        )
     return "no record stands half-way"
 
 
@@ -297,9 +310,12 @@ def _networks(runtime: Runtime) -> str:
 
     worker = Worker(runtime)
     names = list(worker.encoders())
-    generator = "no generator" if runtime.settings.profile == "open" and runtime.settings.generator is None else None
-    if generator is None:
-        generator = str(worker._load_generator().info.name)
+    try:
+        generator = f"generator {worker._load_generator().info.name}"
+    except ModelError as error:
+        if error.code != "no_generator":
+            raise
+        generator = "no generator: images made elsewhere can be stamped"
     return f"profile {runtime.settings.profile}: {generator}; encoders {', '.join(names) or 'none'}"
 
 
@@ -324,4 +340,4 @@ ON_RUNTIME: dict[str, Callable[[Runtime], str]] = {
 def worst(findings: Iterable[Finding]) -> Result:
     """fail, warn or pass: the worst that was found."""
     results = {finding.result for finding in findings}
-    return next((result for result in ("fail", "warn") if result in results), "pass")  # type: ignore[return-value]
+    return next((result for result in ("fail", "warn") if result in results), "pass")

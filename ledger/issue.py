@@ -28,7 +28,7 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from attribution.evidence import Evidence
-from attribution.fingerprints import Fingerprints, bits, iscc_bits
+from attribution.fingerprints import Fingerprints, bits, instance_code, iscc_bits
 from ledger import jobs
 from ledger.credentials.write import write_credential
 from ledger.database.tables import Generation, Record, Stamp
@@ -47,6 +47,8 @@ PIXELS_DOMAIN = "lawful-ledger/pixels/1"
 REPORT_DOMAIN = "lawful-ledger/report/1"
 FILE_DOMAIN = "lawful-ledger/file/1"
 CLAIM_DOMAIN = "lawful-ledger/claim/1"
+
+MAX_SEED = 2**53 - 1  # what JSON readers in every language can hold
 
 Step = Callable[[str], None]
 
@@ -78,6 +80,12 @@ def accept_generation(
 ) -> uuid.UUID:
     """Record the wish for an image and enqueue it, in the caller's transaction; or find the same wish of before."""
     prompt = _checked_prompt(prompt, max_prompt_chars)
+    if seed is not None and not 0 <= seed <= MAX_SEED:
+        raise BadRequest(
+            f"seed: {seed:.3g} is outside 0 to 2^53 - 1",
+            code="seed_refused",
+            next_step="choose a smaller number, or none",
+        )
     request = {"prompt": prompt, "seed": seed, **{k: v for k, v in parameters.items() if v is not None}}
     record_id, is_new = _accept(session, "generation", principal_id, idempotency_key, request)
     if is_new:
@@ -236,7 +244,6 @@ def set_fingerprints(record: Record, found: Fingerprints) -> None:
     """Copy what identifies the pixels into the row (the file's own sha256 is set when the finished file exists)."""
     record.pixel_sha256 = bytes.fromhex(found.pixel_sha256)
     record.iscc = found.iscc
-    record.iscc_instance = found.iscc_instance
     record.iscc_bits = bits(iscc_bits(found.iscc))
     record.pdq = bits(found.pdq)
     record.width, record.height = found.width, found.height
@@ -294,6 +301,7 @@ def _write_and_seal(runtime: Runtime, record_id: uuid.UUID, on_step: Step) -> No
         )
         record.issued_leaf = sequencer.append(session, record.issued_statement)
         record.file_sha256 = file_sha256
+        record.iscc_instance = instance_code(written.data)
         record.file_key = file_key
         record.manifest_urn = written.manifest_urn
         record.claim_sha256 = bytes.fromhex(written.claim_sha256)

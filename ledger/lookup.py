@@ -13,8 +13,8 @@ from ledger.database.tables import Generation, LogEntry, LogShard, Record, Repor
 from ledger.errors import BadRequest, NotFound
 
 # Bits of 256 that may differ before two pictures are no longer called alike. Unrelated pictures differ in 120 to 132;
-# re-encoding and halving change up to 6. See docs/decisions for the measured false-match rate.
-SOFT_BITS = {"iscc": 24, "pdq": 32}
+# re-encoding and halving mostly fewer than 12. docs/decisions/0005-soft-bindings.md has the measured rates.
+SOFT_BITS = {"iscc": 16, "pdq": 32}
 SOFT_LIMIT = 10
 
 
@@ -81,7 +81,7 @@ def find(
                 "iscc: an ISCC in text form is wanted", code="iscc_malformed", next_step="send it as ISCC:… in full"
             )
         where = Record.iscc == iscc
-    return _views(session, sa.select(Record).where(where, Record.listed), limit)
+    return _views(session, sa.and_(where, Record.listed), limit)
 
 
 def find_any(session: Session, digest: str) -> list[RecordView]:
@@ -91,16 +91,12 @@ def find_any(session: Session, digest: str) -> list[RecordView]:
 
 def by_id(session: Session, record_id: uuid.UUID) -> RecordView:
     """The record in any state (its owner asks how far it is); one that is not issued shows no hashes and no file."""
-    record = session.get(Record, record_id)
-    if record is None:
+    found = _views(session, Record.id == record_id, 1)
+    if not found:
         raise NotFound(
             f"no record {record_id}", code="record_unknown", next_step="look the file up by its hash instead"
         )
-    return _view(session, record)
-
-
-def by_manifest(session: Session, manifest_urn: str) -> list[RecordView]:
-    return _views(session, sa.select(Record).where(Record.manifest_urn == manifest_urn, Record.listed), 10)
+    return found[0]
 
 
 def similar(session: Session, found: Fingerprints, limit: int = SOFT_LIMIT) -> list[Candidate]:
@@ -108,31 +104,24 @@ def similar(session: Session, found: Fingerprints, limit: int = SOFT_LIMIT) -> l
 
     The index search is approximate: a near record may be missed. What is returned was measured exactly.
     """
-    candidates: dict[str, Candidate] = {}
+    near: dict[uuid.UUID, tuple[int, str]] = {}
     for binding, column, code in (
         ("iscc", Record.iscc_bits, iscc_bits(found.iscc)),
         ("pdq", Record.pdq, found.pdq),
     ):
-        nearest = session.scalars(
-            sa.select(Record)
-            .where(Record.listed, column.is_not(None))
-            .order_by(column.op("<~>")(sa.cast(bits(code), column.type)))
-            .limit(limit)
-        ).all()
-        for record in nearest:
-            stored = getattr(record, column.key)
-            differing = sum(a != b for a, b in zip(str(stored), bits(code), strict=True))
+        distance = column.op("<~>", return_type=sa.Float())(sa.cast(bits(code), column.type))
+        nearest = (
+            sa.select(Record.id, distance).where(Record.listed, column.is_not(None)).order_by(distance).limit(limit)
+        )
+        for record_id, differing in session.execute(nearest):
             if differing <= SOFT_BITS[binding]:
-                candidate = Candidate(
-                    record=_view(session, record),
-                    binding=binding,
-                    bits_differing=differing,
-                    bits_allowed=SOFT_BITS[binding],
-                )
-                known = candidates.get(candidate.record.id)
-                if known is None or candidate.bits_differing < known.bits_differing:
-                    candidates[candidate.record.id] = candidate
-    return sorted(candidates.values(), key=lambda each: (each.bits_differing, each.record.created_at))[:limit]
+                near[record_id] = min(near.get(record_id, (257, "")), (int(differing), binding))
+    candidates = [
+        Candidate(record=view, binding=binding, bits_differing=differing, bits_allowed=SOFT_BITS[binding])
+        for view in (_views(session, Record.id.in_(near), len(near)) if near else [])
+        for differing, binding in [near[uuid.UUID(view.id)]]
+    ]
+    return sorted(candidates, key=lambda each: (each.bits_differing, each.record.created_at))[:limit]
 
 
 def report(session: Session, record_id: uuid.UUID) -> bytes:
@@ -159,13 +148,24 @@ def file_key(session: Session, record_id: uuid.UUID) -> tuple[str, str]:
     return row.file_key, row.media_type
 
 
-def _views(session: Session, query: "sa.Select[Record]", limit: int) -> list[RecordView]:
+def _views(session: Session, where: sa.ColumnElement[bool], limit: int) -> list[RecordView]:
+    """The records `where`, with what their view needs, in one query; earliest first."""
+    rows = session.execute(
+        sa.select(Record, Generation.model, Stamp.declared_model, Stamp.ai_origin, Report.sha256)
+        .outerjoin(Generation, Generation.record_id == Record.id)
+        .outerjoin(Stamp, Stamp.record_id == Record.id)
+        .outerjoin(Report, Report.record_id == Record.id)
+        .where(where)
+        .order_by(Record.created_at, Record.id)
+        .limit(limit)
+    )
     return [
-        _view(session, record) for record in session.scalars(query.order_by(Record.created_at, Record.id).limit(limit))
+        _view(session, record, _made(record.kind, model, declared, ai_origin), report_sha256)
+        for record, model, declared, ai_origin, report_sha256 in rows
     ]
 
 
-def _view(session: Session, record: Record) -> RecordView:
+def _view(session: Session, record: Record, made: dict[str, Any] | None, report_sha256: bytes | None) -> RecordView:
     shown = record.listed and record.erased_at is None
     return RecordView(
         id=str(record.id),
@@ -179,24 +179,23 @@ def _view(session: Session, record: Record) -> RecordView:
         width=record.width if shown else None,
         height=record.height if shown else None,
         media_type=record.media_type if shown else None,
-        made=_made(session, record) if shown else None,
+        made=made if shown else None,
         manifest_urn=record.manifest_urn if shown else None,
         claim_sha256=_hex(record.claim_sha256) if shown else None,
-        report_sha256=_hex(
-            session.execute(sa.select(Report.sha256).where(Report.record_id == record.id)).scalar() if shown else None
-        ),
+        report_sha256=_hex(report_sha256) if shown else None,
         log=_log(session, record.leaf_hash),
         redacted=record.erased_at is not None,
     )
 
 
-def _made(session: Session, record: Record) -> dict[str, Any] | None:
-    if record.kind == "generation":
-        generation = session.get_one(Generation, record.id)
-        return {"by": "generated here", "model": generation.model}
-    if record.kind == "stamp":
-        stamp = session.get_one(Stamp, record.id)
-        return {"by": "declared by its submitter", "declared_model": stamp.declared_model, "ai_origin": stamp.ai_origin}
+def _made(
+    kind: str, model: dict[str, Any] | None, declared: str | None, ai_origin: bool | None
+) -> dict[str, Any] | None:
+    """How the image came about, and who says so."""
+    if kind == "generation":
+        return {"by": "generated here", "model": model}
+    if kind == "stamp":
+        return {"by": "declared by its submitter", "declared_model": declared, "ai_origin": ai_origin}
     return None
 
 

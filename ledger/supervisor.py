@@ -1,10 +1,11 @@
 """`lawful up`: one process that keeps the database, the worker and the web process running, and ends them together.
 
-It holds an exclusive flock on `<home>/up.lock`, so a second one is refused. Children run in process groups of their own,
-so that Ctrl-C reaches only the supervisor, which then stops them in order; each holds the reading end of a pipe from the
-supervisor as its stdin and ends itself when that closes, so that not even a kill -9 leaves an orphan.
+It holds an exclusive flock on `<home>/up.lock`, so a second one is refused. Children run in process groups of their
+own, so that Ctrl-C reaches only the supervisor, which then stops them in order; each has the reading end of a pipe from
+the supervisor as its stdin and ends itself when that closes, so that not even a kill -9 leaves an orphan.
 """
 
+import errno
 import fcntl
 import os
 import signal
@@ -32,7 +33,7 @@ TICK = 0.1
 
 @dataclass
 class Child:
-    """A process to keep running. Children stop in the order they are listed, so list the web process before the worker."""
+    """A process to keep running. Children stop in the order they are listed, the web process first."""
 
     name: str
     argv: Sequence[str]
@@ -93,21 +94,19 @@ def only_one(home: Path) -> Iterator[None]:
 
 
 def check_port(host: str, port: int) -> None:
-    """Raises Unavailable `port_taken` or `address_unusable` before anything is started."""
+    """Raises Conflict `address_in_use` or `address_unusable` before anything is started."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(
-                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-            )  # as the web process: a closing one is no hindrance
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that just closed are no hindrance
             probe.bind(address)
             probe.listen(1)
     except OSError as error:
-        taken = isinstance(error, OSError) and error.errno == 98 or "in use" in str(error)
-        raise Unavailable(
+        taken = error.errno == errno.EADDRINUSE
+        raise Conflict(
             f"{host}:{port} {'is used by another program' if taken else f'cannot be listened on: {error.strerror}'}",
-            code="port_taken" if taken else "address_unusable",
-            next_step=f"stop what listens there, or use another one: lawful --set port={port + 1} up",
+            code="address_in_use" if taken else "address_unusable",
+            next_step=f"stop what listens there, or choose another port: lawful --set port={min(port + 1, 65535)} up",
         ) from None
 
 
@@ -130,9 +129,7 @@ def keep_running(
         deadline = time.monotonic() + STOP_PATIENCE
         for child in children:
             if not child.stop(deadline):
-                say(
-                    f"{child.name} did not end within {STOP_PATIENCE:.0f} s and was killed; its work resumes at the next start"
-                )
+                say(f"{child.name} did not end within {STOP_PATIENCE:.0f} s and was killed; its work resumes next time")
 
 
 def _await(children: Sequence[Child], url: str, stop: threading.Event) -> bool:
@@ -158,9 +155,9 @@ def _look_after(child: Child, say: Say) -> None:
     now = time.monotonic()
     if (code := child.ended()) is not None:
         child.stop(now)  # collects it
-        child.pause = FIRST_PAUSE if now - child.started > STEADY else min(child.pause * 2, LONGEST_PAUSE)
-        child.resume_at = now + child.pause
-        say(f"{child.name} ended with {_said(code)}; starting it again in {child.pause:.0f} s")
+        pause = FIRST_PAUSE if now - child.started > STEADY else child.pause
+        child.resume_at, child.pause = now + pause, min(pause * 2, LONGEST_PAUSE)
+        say(f"{child.name} ended with {_said(code)}; starting it again in {pause:g} s")
     elif child.process is None and now >= child.resume_at:
         child.restarts += 1
         child.start()

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 import structlog
 from numpy.typing import NDArray
 from procrastinate.exceptions import AlreadyEnqueued
+from sqlalchemy.orm import Session
 
 from attribution.engine import Engine, Reference
 from attribution.fingerprints import fingerprint
@@ -112,7 +113,7 @@ class Worker:
             with runtime.sessions.begin() as session:
                 wish = session.get_one(Stamp, record_id)
                 wish.parent_manifest_urn = reading.manifest_urn if reading.credential == "present" else None
-                wish.ai_origin = _may_claim_ai_origin(runtime, session, record_id, wish, found.pixel_sha256)
+                wish.ai_origin = _may_claim_ai_origin(session, record_id, wish, found.pixel_sha256)
             evidence = self.engine().examine(image.pixels, found)
             issue.sign(runtime, record_id, issue.Produced(data, media_type, found, evidence))
         issue.finish(runtime, record_id)
@@ -152,7 +153,7 @@ class Worker:
             snapshot = catalog.newest_snapshot(session, collection=self.runtime.settings.collection)
             digest = snapshot.digest if snapshot is not None else None
             if self._engine is None or self._engine[0] != digest:
-                reference = _reference(session, snapshot, self.encoders())
+                reference = None if snapshot is None else _reference(session, snapshot, self.encoders())
                 self._engine = (digest, Engine(self.encoders(), reference))
         return self._engine[1]
 
@@ -191,10 +192,8 @@ def anchors(runtime: Runtime) -> str:
     return runtime.keys.root_pem + ("\n" + more.read_text() if more is not None else "")
 
 
-def _reference(session: Any, snapshot: Snapshot | None, encoders: Mapping[str, Encoder]) -> Reference:
+def _reference(session: Session, snapshot: Snapshot, encoders: Mapping[str, Encoder]) -> Reference:
     """The snapshot's works with their vectors. Raises Inconsistent when they no longer give its digest."""
-    if snapshot is None:
-        return Reference(works=(), vectors={}, encoders={}, digest=None, collection="")
     works = tuple(catalog.reference_works(session, snapshot.collection_id, until=snapshot.created_at))
     if snapshot_digest(works, snapshot.encoders) != snapshot.digest:
         raise Inconsistent(
@@ -216,7 +215,7 @@ def _reference(session: Any, snapshot: Snapshot | None, encoders: Mapping[str, E
     return Reference(works=works, vectors=loaded, encoders=infos, digest=snapshot.digest, collection=name)
 
 
-def _may_claim_ai_origin(runtime: Runtime, session: Any, record_id: uuid.UUID, wish: Stamp, pixel_sha256: str) -> bool:
+def _may_claim_ai_origin(session: Session, record_id: uuid.UUID, wish: Stamp, pixel_sha256: str) -> bool:
     """Only for our own generations, or a submitter whose key is registered to the generator they name."""
     own = session.execute(
         sa.select(sa.func.count()).where(

@@ -6,7 +6,7 @@ migration that cannot get a table's lock gives up instead of queueing every read
 
 from alembic import context
 
-ADVISORY_LOCK = 0x4C41_5746_554C  # "LAWFUL"
+from migrations import ADVISORY_LOCK
 
 connection = context.config.attributes["connection"]
 connection.exec_driver_sql("SET statement_timeout = '10min'")

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from models.errors import NetworkError
 
 WEIGHTS_DOMAIN = b"lawful-ledger/weights/1\0"
-# What loaders read. Documentation, pictures, call defaults and other frameworks' copies do not make another network.
-CONFIG_SUFFIXES = frozenset({".json", ".model", ".txt"})
-PICKLED_SUFFIXES = frozenset({".bin", ".pt", ".pth"})
-NOT_THE_NETWORK = frozenset({"lawful.json"})
+# What loaders read. Documentation, pictures, call defaults and pickled copies do not make another network.
+COUNTED_SUFFIXES = frozenset({".safetensors", ".json", ".model", ".txt"})
+CALL_DEFAULTS = "lawful.json"
 
 
 @dataclass(frozen=True)
@@ -57,10 +56,10 @@ def weights_digest(folder: Path) -> str:
     """Return 64 hex digits over the files of a saved network (a folder, or one file).
 
     SHA-256 over a domain tag and then, for each file in the byte order of its POSIX path below `folder`: u32be path
-    length, path (UTF-8), u64be size, the file's own SHA-256. Counted are safetensors, their configuration and tokenizer
-    files, and pickled weights where a folder has no safetensors; of a diffusers pipeline only model_index.json and the
-    folders it names. Links are followed, as hub caches are made of them. Raises NetworkError `network_missing` when
-    nothing is left to count. Equal digests mean equal files, not that two different files behave differently.
+    length, path (UTF-8), u64be size, the file's own SHA-256. Counted are safetensors and their configuration and
+    tokenizer files; of a diffusers pipeline only model_index.json and the folders it names. Links are followed, as hub
+    caches are made of them. Raises NetworkError `network_missing` when nothing is left to count. Equal digests mean
+    equal files, not that two different files behave differently.
     """
     files = _counted(folder)
     if not files:
@@ -81,27 +80,18 @@ def _counted(folder: Path) -> list[tuple[str, Path]]:
     if folder.is_file():
         return [(folder.name, folder)]
     index = folder / "model_index.json"
-    parts = (
-        {name for name, value in json.loads(index.read_bytes()).items() if isinstance(value, list)}
-        if index.is_file()
-        else None
-    )
+    parts = None
+    if index.is_file():
+        parts = {name for name, value in json.loads(index.read_bytes()).items() if isinstance(value, list)}
     found = []
     for path in folder.rglob("*"):
         relative = path.relative_to(folder)
         of_the_pipeline = parts is None or relative == Path(index.name) or relative.parts[0] in parts
         hidden = any(part.startswith(".") for part in relative.parts)
-        if of_the_pipeline and not hidden and path.is_file() and _is_read(path):
+        read = path.suffix in COUNTED_SUFFIXES and path.name != CALL_DEFAULTS and path.is_file()
+        if of_the_pipeline and read and not hidden:
             found.append((relative.as_posix(), path))
     return sorted(found, key=lambda pair: pair[0].encode())
-
-
-def _is_read(path: Path) -> bool:
-    if path.name in NOT_THE_NETWORK:
-        return False
-    if path.suffix in PICKLED_SUFFIXES:
-        return not any(path.parent.glob("*.safetensors"))
-    return path.suffix == ".safetensors" or path.suffix in CONFIG_SUFFIXES
 
 
 def _file_digest(path: Path) -> tuple[int, bytes]:

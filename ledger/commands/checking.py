@@ -20,6 +20,7 @@ from ledger.commands.work import do, founded
 from ledger.credentials.keys import load_keys
 from ledger.credentials.read import trust_list
 from ledger.errors import BadRequest
+from ledger.log.notes import NoteVerifier
 from ledger.lookup import Candidate, RecordView
 from ledger.runtime import utc_now
 from ledger.settings import Settings
@@ -37,8 +38,12 @@ MARKS = {"pass": ("✓", "green"), "fail": ("✗", "bold red"), "info": ("·", "
 @rich_click.option("--offline", is_flag=True, help="Use no database and no network: only what the file itself proves.")
 @rich_click.option("--log-key", "log_keys", multiple=True, metavar="VKEY", help="With --offline: trust this log too.")
 @rich_click.option(
-    "--anchor", "anchors", multiple=True, type=click.Path(path_type=Path), help="With --offline: trust these C2PA roots (PEM) too."
-)  # fmt: skip
+    "--anchor",
+    "anchors",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="With --offline: trust these C2PA roots (PEM) too.",
+)
 @rich_click.option("--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds to wait.")
 @json_option
 @click.pass_obj
@@ -61,10 +66,7 @@ def verify(
         raise click.UsageError("--log-key and --anchor go with --offline; a ledger takes them from its settings")
     settings = invocation.settings()
     data = read_image(file, settings.max_upload_bytes)
-    if offline:
-        found = _offline(settings, data, log_keys, anchors)
-    else:
-        found = _recorded(settings, data, file.name, timeout)
+    found = _offline(settings, data, log_keys, anchors) if offline else _recorded(settings, data, file.name, timeout)
     if as_json:
         answer_json(found)
     else:
@@ -74,7 +76,8 @@ def verify(
 
 
 def _offline(settings: Settings, data: bytes, log_keys: tuple[str, ...], anchors: tuple[Path, ...]) -> Verification:
-    vkeys, roots = [*settings.log_keys, *log_keys], [_pem(path) for path in anchors]
+    vkeys = [NoteVerifier.parse(key).vkey for key in (*settings.log_keys, *log_keys)]
+    roots = [_pem(path) for path in anchors]
     if settings.trust_anchors is not None:
         roots.append(_pem(settings.trust_anchors))
     if settings.keys_folder.exists():
@@ -117,7 +120,9 @@ def _pem(path: Path) -> str:
 
 def _no_anchor(path: Path) -> BadRequest:
     return BadRequest(
-        f"{shown(path)} holds no PEM certificate", code="anchors_unreadable", next_step="give what `lawful keys anchor` prints"
+        f"{shown(path)} holds no PEM certificate",
+        code="anchors_unreadable",
+        next_step="give what `lawful keys anchor` prints",
     )
 
 
@@ -136,7 +141,9 @@ def look_up(invocation: Invocation, what: str, as_json: bool) -> None:
     A file that is not found by its bytes is looked for by its pixels, then by what looks alike; those are candidates.
     """
     settings = invocation.settings()
-    data = None if _names_a_record(what) and not Path(what).exists() else read_image(Path(what), settings.max_upload_bytes)
+    data = (
+        None if _names_a_record(what) and not Path(what).exists() else read_image(Path(what), settings.max_upload_bytes)
+    )
     with founded(settings) as runtime, runtime.sessions() as session:
         found_by, records, candidates = _find(session, what) if data is None else _find_file(session, data, settings)
     if as_json:
@@ -150,7 +157,9 @@ def look_up(invocation: Invocation, what: str, as_json: bool) -> None:
 
 
 def _names_a_record(what: str) -> bool:
-    return bool(re.fullmatch(r"[0-9a-fA-F]{64}|ISCC:[A-Z2-7]+|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", what))
+    return bool(
+        re.fullmatch(r"[0-9a-fA-F]{64}|ISCC:[A-Z2-7]+|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", what)
+    )
 
 
 Found = tuple[str | None, list[RecordView], list[Candidate]]
@@ -184,7 +193,9 @@ def print_verification(found: Verification) -> None:
     console.print()
     answers = Table(box=None, show_header=False, pad_edge=False)
     for question, answer in msgspec.to_builtins(found.answers).items():
-        answers.add_row(question, Text(answer, style="green" if answer in GOOD else "bold red" if answer in BAD else ""))
+        answers.add_row(
+            question, Text(answer, style="green" if answer in GOOD else "bold red" if answer in BAD else "")
+        )
     answers.add_row("found by", found.found_by or "-")
     console.print(answers)
     console.print()
@@ -205,8 +216,8 @@ def _print_records(records: list[RecordView], candidates: list[Candidate]) -> No
             console.print(f"  {label:<9} {shown(value)}", soft_wrap=True)
     for candidate in candidates:
         console.print(
-            f"\nlooks like record {candidate.record.id}: {candidate.bits_differing} of {candidate.bits_total} bits of its"
-            f" {candidate.binding} differ (a candidate, not a finding)",
+            f"\nlooks like record {candidate.record.id}: {candidate.bits_differing} of {candidate.bits_total} bits"
+            f" of its {candidate.binding} differ (a candidate, not a finding)",
             soft_wrap=True,
         )
 
@@ -220,7 +231,7 @@ def _facts(record: RecordView) -> dict[str, Any]:
     facts = {
         "made": " ".join(str(part) for part in (made.get("by"), named or made.get("declared_model")) if part),
         "log": f"entry {record.log['index']} of {record.log['origin']}" if record.log else None,
-        "size": f"{record.width} × {record.height}" if record.width else None,
+        "size": f"{record.width} x {record.height} pixels" if record.width else None,
         "file": record.file_sha256,
         "pixels": record.pixel_sha256,
     }

@@ -9,7 +9,7 @@ from ledger.errors import BadRequest, Conflict, TooLarge
 
 
 def read_image(path: Path, limit: int) -> bytes:
-    """All bytes of `path`. Raises BadRequest `file_not_found` or `file_unreadable`, TooLarge `file_too_large` (bytes)."""
+    """All bytes of `path`. Raises BadRequest `file_not_found`, `file_unreadable`, TooLarge `file_too_large`."""
     try:
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist" if not path.exists() else "is no ordinary file"
@@ -37,7 +37,9 @@ def check_writable(path: Path, *, force: bool) -> None:
     """
     if not path.absolute().parent.is_dir():
         raise BadRequest(
-            f"the folder of {shown(path)} does not exist", code="output_folder_missing", next_step="make it, or choose another"
+            f"the folder of {shown(path)} does not exist",
+            code="output_folder_missing",
+            next_step="make it, or choose another",
         )
     if path.is_dir() or (path.exists() and not force):
         raise _exists(path)
@@ -77,7 +79,9 @@ def _move_without_overwriting(temporary: Path, path: Path) -> None:
 
 def _exists(path: Path) -> Conflict:
     return Conflict(
-        f"{shown(path)} exists already", code="output_exists", next_step="choose another name, or add --force to replace it"
+        f"{shown(path)} exists already",
+        code="output_exists",
+        next_step="choose another name, or add --force to replace it",
     )
 
 

@@ -24,7 +24,14 @@ def init(invocation: Invocation, as_json: bool) -> None:
     settings = invocation.settings()
     founded = found(settings)
     if as_json:
-        answer_json({"home": str(settings.home), "origin": founded.origin, "log_vkey": founded.log_vkey, "api_key": founded.api_key})
+        answer_json(
+            {
+                "home": str(settings.home),
+                "origin": founded.origin,
+                "log_vkey": founded.log_vkey,
+                "api_key": founded.api_key,
+            }
+        )
         return
     console = out()
     console.print(f"ledger   {shown(founded.origin)} in {shown(settings.home)}")
@@ -32,7 +39,10 @@ def init(invocation: Invocation, as_json: bool) -> None:
     if founded.api_key is None:
         console.print("It was founded before; nothing was changed.")
     else:
-        console.print(f"API key  {founded.api_key}  (shown only now; set it as LAWFUL_API_KEY where you write from)", soft_wrap=True)
+        console.print(
+            f"API key  {founded.api_key}  (shown only now; set it as LAWFUL_API_KEY where you write from)",
+            soft_wrap=True,
+        )
         console.print("next: lawful up")
 
 
@@ -71,11 +81,31 @@ def keys_anchor(invocation: Invocation, as_json: bool) -> None:
         click.echo(pem, nl=False)
 
 
+@keys.command("api", epilog='Example: lawful keys api "studio north" --generator flux-north@1')
+@click.argument("name")
+@rich_click.option("--generator", help="Their stamps that declare exactly this model may say that AI made the image.")
+@json_option
+@click.pass_obj
+def keys_api(invocation: Invocation, name: str, generator: str | None, as_json: bool) -> None:
+    """Make an API key for NAME, who may then write to this ledger over HTTP. It is shown once.
+
+    For a NAME that is known already it is one key more, with the same rights.
+    """
+    from ledger.commands.work import api_key_for, founded
+
+    with founded(invocation.settings()) as runtime, runtime.sessions.begin() as session:
+        key = api_key_for(session, name, generator)
+    if as_json:
+        answer_json({"name": name, "generator": generator, "api_key": key})
+    else:
+        out().print(f"API key  {key}  (shown only now)", soft_wrap=True)
+
+
 def _show(ring: KeyRing, as_json: bool) -> None:
     public: dict[str, Any] = {
         "log_vkey": ring.log.vkey,
         "statement_kid": ring.statements.kid.hex(),
-        "statement_ed25519": ring.statements.public_bytes.hex(),
+        "statement_ed25519": ring.statements.public_key.hex(),
         "credential_expires": ring.credential.not_after.isoformat(),
     }
     if as_json:

@@ -11,23 +11,23 @@ With `--json` exactly one JSON document goes to stdout, an error's included; all
 """
 
 import errno
+import importlib
 import json
-import os
+import logging
 import signal
 import sys
 import traceback
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 import click
 import msgspec
-import psycopg
 import rich_click
-import sqlalchemy.exc
+import structlog
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -98,7 +98,7 @@ def _override(text: str) -> tuple[str, Any]:
         try:
             return name, json.loads(value)
         except json.JSONDecodeError:
-            raise SettingError(f"--set {name}: not a JSON list", next_step="write it as [\"a\", \"b\"]") from None
+            raise SettingError(f"--set {name}: not a JSON list", next_step='write it as ["a", "b"]') from None
     return name, value or None
 
 
@@ -118,7 +118,9 @@ def err() -> Console:
 def shown(text: object) -> str:
     """`text` with every control, format and line-breaking character as its escape, so that no name can forge a line."""
     return "".join(
-        character.encode("unicode_escape").decode() if unicodedata.category(character) in _LINE_BREAKS_ETC else character
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in _LINE_BREAKS_ETC
+        else character
         for character in str(text)
     )
 
@@ -159,10 +161,27 @@ def json_option(command: Command) -> Command:
 
 
 class Group(rich_click.RichGroup):
-    """Turns whatever ends a command into one clear error and a documented exit code."""
+    """Turns whatever ends a command into one clear error and a documented exit code.
+
+    Commands are named as `module:function` and imported when they are asked for: `lawful --version` waits for nothing.
+    """
+
+    def __init__(self, *args: Any, lazily: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lazily = dict(lazily or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*self._lazily, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self._lazily:
+            module, _, function = self._lazily[cmd_name].partition(":")
+            return cast("click.Command", getattr(importlib.import_module(module), function))
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         previous = _raise_on_sigterm()
+        log_to_stderr(logging.WARNING)
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -178,6 +197,9 @@ class Group(rich_click.RichGroup):
 
 def explain(error: Exception) -> LedgerError | ModelError | None:
     """The error as the user is told it, or None for what nobody foresaw."""
+    import psycopg
+    import sqlalchemy.exc
+
     if isinstance(error, LedgerError | ModelError):
         return error
     if isinstance(error, sqlalchemy.exc.OperationalError | sqlalchemy.exc.InterfaceError | psycopg.OperationalError):
@@ -227,6 +249,14 @@ def _interrupted(context: click.Context, interrupt: KeyboardInterrupt) -> int:
     return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
 
 
+def log_to_stderr(level: int) -> None:
+    """Stdout is for answers. Commands that run for long lower the level to logging.INFO."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
 def _raise_on_sigterm() -> Any:
     """SIGTERM's former handler, once ours is set; None where only the main thread may set one."""
 
@@ -237,4 +267,3 @@ def _raise_on_sigterm() -> Any:
         return signal.signal(signal.SIGTERM, handler)
     except ValueError:
         return None
-

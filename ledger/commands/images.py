@@ -21,12 +21,16 @@ from models.images import Limits, decode
 
 PLAIN_SECONDS = 5.0  # between two lines where there is no terminal
 
-_timeout = rich_click.option("--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds to wait.")
+_timeout = rich_click.option(
+    "--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds to wait."
+)
 _output = rich_click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="Where the finished file goes."
 )
 _force = rich_click.option("--force", is_flag=True, help="Replace the output file if it exists.")
-_again = rich_click.option("--idempotency-key", help="Your name for this request: asked again with it, the work is done once.")
+_again = rich_click.option(
+    "--idempotency-key", help="Your name for this request: asked again with it, the work is done once."
+)
 
 
 @rich_click.command(epilog="Example: lawful index ./paintings --licence CC0-1.0")
@@ -86,11 +90,11 @@ def index(
 @rich_click.command(epilog='Example: lawful generate "a heron at dusk" -o heron.png')
 @click.argument("prompt")
 @_output
-@rich_click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Same seed, same image; unset: a random one.")
-@rich_click.option("--steps", type=click.IntRange(1, 1000), help="Denoising steps; unset: the generator's own.")
-@rich_click.option("--guidance", type=click.FloatRange(0, 100), help="Guidance scale; unset: the generator's own.")
-@rich_click.option("--width", type=click.IntRange(16, 4096), help="Pixels; unset: the generator's own.")
-@rich_click.option("--height", type=click.IntRange(16, 4096), help="Pixels; unset: the generator's own.")
+@rich_click.option("--seed", type=click.IntRange(0, 2**53 - 1), help="Same seed, same image; unset: a random one.")
+@rich_click.option("--steps", type=click.IntRange(min=1), help="Denoising steps; unset: the generator's own.")
+@rich_click.option("--guidance", type=click.FloatRange(min=0), help="Guidance scale; unset: the generator's own.")
+@rich_click.option("--width", type=click.IntRange(min=16), help="Pixels; unset: the generator's own.")
+@rich_click.option("--height", type=click.IntRange(min=16), help="Pixels; unset: the generator's own.")
 @_again
 @_timeout
 @_force
@@ -98,6 +102,7 @@ def index(
 @click.pass_obj
 def generate(
     invocation: Invocation,
+    /,
     prompt: str,
     output: Path,
     seed: int | None,
@@ -193,7 +198,7 @@ def _hand_over(runtime: Runtime, record_id: uuid.UUID, output: Path, force: bool
 
 def _said(record: RecordView) -> str:
     place = f"entry {record.log['index']} of {record.log['origin']}" if record.log else "on its way into the log"
-    return f"{record.width} × {record.height}, {place}"
+    return f"{record.width} x {record.height} pixels, {place}"
 
 
 class _Progress:
@@ -202,7 +207,12 @@ class _Progress:
     def __init__(self) -> None:
         console = err()
         self._plain = None if console.is_terminal else console
-        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}", markup=False))
+        columns = (
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}", markup=False),
+        )
         self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
         self._task = self._bar.add_task("", total=None)
         self._said = 0.0

@@ -1,5 +1,6 @@
 """`lawful up`, `lawful run …` and `lawful doctor`: keep a ledger running, and see what is wrong when it does not."""
 
+import logging
 import os
 import signal
 import sys
@@ -8,18 +9,21 @@ import threading
 import click
 import rich_click
 
-from ledger import doctor as checks
 from ledger import supervisor
-from ledger.commands.frame import BAD_ANSWER, Invocation, answer_json, end, err, json_option, out, shown
+from ledger.commands.frame import BAD_ANSWER, Invocation, answer_json, end, err, json_option, log_to_stderr, out, shown
 from ledger.settings import Settings
 
 MARKS = {"pass": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "bold red"), "skip": ("-", "dim")}
 
 
+_supervised = rich_click.option("--supervised", is_flag=True, hidden=True, help="End when stdin is closed.")
+
+
 @rich_click.command(epilog="Example: lawful --set port=8080 up")
+@_supervised
 @json_option
 @click.pass_obj
-def up(invocation: Invocation, as_json: bool) -> None:
+def up(invocation: Invocation, supervised: bool, as_json: bool) -> None:
     """Run the ledger: database, worker and web page, until Ctrl-C.
 
     Founds the ledger first where none is. A part that dies is started again. Ctrl-C or SIGTERM ends all parts within
@@ -28,6 +32,8 @@ def up(invocation: Invocation, as_json: bool) -> None:
     from ledger.database.session import open_database
 
     settings = invocation.settings()
+    if supervised:
+        supervisor.end_with_supervisor()
     with supervisor.only_one(settings.home):
         supervisor.check_port(settings.host, settings.port)
         _found_if_new(settings)
@@ -48,7 +54,7 @@ def up(invocation: Invocation, as_json: bool) -> None:
         err().print("starting database, worker and web …")
         with open_database(settings), _stopping(stop):  # holds the embedded server until the last child has left
             supervisor.keep_running(
-                children, url=f"{url}/healthz", stop=stop, ready=ready, say=lambda line: err().print(shown(line))
+                children, url=f"{url}/readyz", stop=stop, ready=ready, say=lambda line: err().print(shown(line))
             )
     err().print("stopped")
 
@@ -56,9 +62,6 @@ def up(invocation: Invocation, as_json: bool) -> None:
 @rich_click.group()
 def run() -> None:
     """Run one part alone, as `lawful up` does, for a service manager of your own."""
-
-
-_supervised = rich_click.option("--supervised", is_flag=True, hidden=True, help="End when stdin is closed.")
 
 
 @run.command("worker", epilog="Example: lawful run worker")
@@ -74,6 +77,7 @@ def run_worker(invocation: Invocation, supervised: bool, as_json: bool) -> None:
         supervisor.end_with_supervisor()
     if as_json:
         answer_json({"pid": os.getpid(), "role": "worker"})
+    log_to_stderr(logging.INFO)
     stop = threading.Event()
     with _stopping(stop):
         serve(settings, stop)
@@ -85,9 +89,7 @@ def run_worker(invocation: Invocation, supervised: bool, as_json: bool) -> None:
 @click.pass_obj
 def run_web(invocation: Invocation, supervised: bool, as_json: bool) -> None:
     """Serve pages and API over HTTP, until SIGTERM or Ctrl-C."""
-    import uvicorn
-
-    from ledger.web.app import create_app
+    from ledger.web.app import serve
 
     settings = invocation.settings()
     supervisor.check_port(settings.host, settings.port)
@@ -95,14 +97,10 @@ def run_web(invocation: Invocation, supervised: bool, as_json: bool) -> None:
         supervisor.end_with_supervisor()
     if as_json:
         answer_json({"pid": os.getpid(), "role": "web", "url": f"http://{_reachable(settings.host)}:{settings.port}"})
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        log_level="warning",
-        timeout_graceful_shutdown=5,
-        server_header=False,
-    )
+    log_to_stderr(logging.INFO)
+    stop = threading.Event()
+    with _stopping(stop):
+        serve(settings, stop)
 
 
 @rich_click.command(epilog="Example: lawful doctor --json")
@@ -111,6 +109,8 @@ def run_web(invocation: Invocation, supervised: bool, as_json: bool) -> None:
 @click.pass_obj
 def doctor(invocation: Invocation, quick: bool, as_json: bool) -> None:
     """Check everything this ledger needs, and say what to do about what is wrong. Exit code 1 where a check fails."""
+    from ledger import doctor as checks
+
     findings = []
     for finding in checks.examine(invocation.settings(), networks=not quick):
         findings.append(finding)
@@ -133,7 +133,9 @@ class _stopping:  # noqa: N801 - used as a context manager only
         self._stop = stop
 
     def __enter__(self) -> None:
-        self._former = {number: signal.signal(number, lambda *_: self._stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._former = {
+            number: signal.signal(number, lambda *_: self._stop.set()) for number in (signal.SIGINT, signal.SIGTERM)
+        }
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._former.items():

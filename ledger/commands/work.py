@@ -1,17 +1,19 @@
-"""Doing a job: by the worker that runs, or here and now when none does. Who asks on the command line is the operator."""
+"""Doing a job: by the worker that runs, or here when none does. Who asks on the command line is the operator."""
 
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
 
 from ledger import jobs
 from ledger.commands.frame import err
 from ledger.database.tables import Principal
-from ledger.errors import NotFound, Unavailable
-from ledger.genesis import OPERATOR
+from ledger.errors import BadRequest, Conflict, NotFound, Unavailable
+from ledger.genesis import OPERATOR, new_api_key
 from ledger.runtime import Runtime, open_runtime
 from ledger.settings import Settings
 
@@ -35,8 +37,33 @@ def operator(session: Session) -> uuid.UUID:
     """The principal that `lawful init` made."""
     principal = session.scalar(sa.select(Principal.id).where(Principal.name == OPERATOR))
     if principal is None:
-        raise NotFound("this ledger has no operator", code="ledger_missing", next_step="run `lawful init` again: it finishes")
+        raise NotFound(
+            "this ledger has no operator", code="ledger_missing", next_step="run `lawful init` again: it finishes"
+        )
     return principal
+
+
+def api_key_for(session: Session, name: str, generator: str | None) -> str:
+    """A new key for the submitter `name`, who is made when unknown. A registered generator is never changed by this.
+
+    Raises BadRequest `submitter_name`, Conflict `submitter_differs`.
+    """
+    if not name.strip() or len(name) > 200 or not name.isprintable():
+        raise BadRequest(
+            f"name: one line of 1 to 200 characters is wanted, {len(name)} were given",
+            code="submitter_name",
+            next_step="name whoever will hold the key",
+        )
+    values = {"id": uuid7(), "name": name, "role": "submitter", "generator": generator}
+    session.execute(insert(Principal).values(values).on_conflict_do_nothing(index_elements=["name"]))
+    known = session.execute(sa.select(Principal).where(Principal.name == name)).scalar_one()
+    if known.generator != generator:
+        raise Conflict(
+            f"{name} is registered with {known.generator or 'no generator'}",
+            code="submitter_differs",
+            next_step="name the same generator, or use another name for another generator",
+        )
+    return new_api_key(session, known.id, "made by lawful keys api")
 
 
 def do(runtime: Runtime, task: jobs.Task, record_id: uuid.UUID, timeout: float) -> None:

@@ -1,6 +1,6 @@
 """From validation codes to five answers: one table, so that no verdict is decided anywhere else.
 
-Codes: C2PA specification 2.4, section 15.2.2 (success, informational and failure codes), as c2pa-rs 0.91 reports them.
+Codes: C2PA specification 2.4, chapter 15 (success, informational and failure codes), as c2pa-rs 0.91 reports them.
 
     content      intact | altered | not_checked   do the bytes and statements match what was signed?
     signature    valid | invalid | expired | not_checked   did the holder of the certificate sign this claim, in time?
@@ -53,8 +53,8 @@ FAILURES: Mapping[str, Effect] = {
     "claim.multiple": "invalid",
     "claim.malformed": "invalid",
     "claim.cbor.invalid": "invalid",
+    "claim.required.missing": "invalid",
     "algorithm.unsupported": "invalid",
-    "algorithm.deprecated": "invalid",
     "signingCredential.invalid": "invalid",
     "signingCredential.revoked": "invalid",
     "signingCredential.ocsp.revoked": "invalid",
@@ -166,14 +166,15 @@ def _code(entry: object) -> str:
 
 def _ingredients(results: Mapping[str, Any], manifests: Mapping[str, Any], active: str) -> Ingredients:
     """Walks every ingredient of every manifest in the store: an edit of a tampered parent is itself Trusted."""
-    if not any(_ingredients_of(manifests.get(active))) and not results.get("ingredientDeltas"):
+    rendered = active in manifests
+    if rendered and not any(_ingredients_of(manifests.get(active))) and not results.get("ingredientDeltas"):
         return "none"
     statuses = list(_ingredient_statuses(results, manifests))
     effects = {FAILURES.get(code, "unchecked") for status in statuses for code in status.failure}
     if effects & {"altered", "invalid", "broken"}:
         return "broken"
     unknown = any("ingredient.unknownProvenance" in status.informational for status in statuses)
-    if unknown or "unchecked" in effects or not any(status.success for status in statuses):
+    if not rendered or unknown or "unchecked" in effects or not any(status.success for status in statuses):
         return "not_checked"
     return "intact"
 

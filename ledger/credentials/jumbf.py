@@ -4,8 +4,8 @@ The SDK validates; it does not hand out the bytes of the claim, and the digest o
 (a file's own sha256 is no identity: padding inside a manifest may change while it reads the same). So the boxes are
 walked here, under bounds and without judging anything: a result of this module proves nothing about a signature.
 
-Sources: C2PA specification 2.4, sections 11.1 (JUMBF boxes) and A.3 (embedding); ISO/IEC 19566-5 (JUMBF), annexes A
-and B; PNG 3rd edition, section 5; ITU-T T.81, annex B; RFC 9649, section 2.
+Sources: C2PA specification 2.4, chapter 11 (use of JUMBF) and appendix A (embedding); ISO/IEC 19566-5 (JUMBF), annexes
+A and B; PNG 3rd edition, section 5; ITU-T T.81, annex B; RFC 9649, section 2.
 """
 
 import hashlib
@@ -53,35 +53,33 @@ def manifest_stores(data: bytes) -> list[bytes]:
 
 
 def newest_claim(store: bytes) -> Claim | None:
-    """The claim of the last manifest of a store (C2PA 2.4, section 11.1.4.2: the active one comes last).
+    """The claim of the last manifest of a store (C2PA 2.4, chapter 11: the last one is active).
 
-    None where the store has no readable claim: compressed manifests, or bytes that are no JUMBF.
+    None where the store has no one readable claim: compressed manifests, two of one label, bytes that are no JUMBF.
     """
     try:
-        outer = next((body for kind, body in _boxes(store) if kind == b"jumb"), None)
-        manifests = [] if outer is None else [found for _, found in _labelled(outer)]
-        if not manifests:
-            return None
-        return _claim(manifests[-1])
-    except (struct.error, ValueError, KeyError, TypeError, RecursionError, cbor2.CBORDecodeError):
+        outer = next((body for kind, body in _boxes(store) if kind == b"jumb"), b"")
+        manifests = list(_labelled(outer))
+        if not manifests or len({label for label, _ in manifests}) < len(manifests):
+            return None  # two of one name: a validator may have read the other
+        return _claim(*manifests[-1])
+    except (struct.error, ValueError, TypeError, RecursionError, cbor2.CBORDecodeError):
         return None
 
 
-def _claim(manifest: bytes) -> Claim | None:
-    children = dict(_labelled(manifest))
-    label = _label(manifest)
-    claim = next((children[name] for name in _CLAIM_LABELS if name in children), None)
-    if claim is None or label is None:
+def _claim(label: str, manifest: bytes) -> Claim | None:
+    children = list(_labelled(manifest))
+    claims = [box for name, box in children if name in _CLAIM_LABELS]
+    if len(claims) != 1:
         return None
     data_hash = None
-    assertions = dict(_labelled(children.get("c2pa.assertions", b"")))
-    for name in _HARD_BINDINGS:
-        if name in assertions:
-            stated = cbor2.loads(_content(assertions[name], b"cbor"))
+    for name, assertion in _labelled(dict(children).get("c2pa.assertions", b"")):
+        if name in _HARD_BINDINGS:
+            stated = cbor2.loads(_content(assertion, b"cbor"))
             value = stated.get("hash") if isinstance(stated, dict) else None
             data_hash = value.hex() if isinstance(value, bytes) else None
             break
-    return Claim(label, hashlib.sha256(_content(claim, b"cbor")).hexdigest(), data_hash)
+    return Claim(label, hashlib.sha256(_content(claims[0], b"cbor")).hexdigest(), data_hash)
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -147,7 +145,8 @@ def _jpeg_stores(data: bytes) -> list[bytes]:
 
     Each segment repeats the box's header, so the first gives all of its bytes and the others lose theirs.
     """
-    boxes: dict[int, io.BytesIO] = {}
+    boxes: list[io.BytesIO] = []
+    open_boxes: dict[int, io.BytesIO] = {}
     position = 2
     while position + 4 <= len(data):
         marker, size = struct.unpack_from(">HH", data, position)
@@ -156,10 +155,11 @@ def _jpeg_stores(data: bytes) -> list[bytes]:
         body = data[position + 4 : position + 2 + size]
         if marker == 0xFFEB and body[:2] == b"JP" and len(body) > 16:
             instance, sequence = struct.unpack_from(">HI", body, 2)
-            if sequence == 1:
-                boxes[instance] = io.BytesIO()
-                boxes[instance].write(body[8:])
-            elif instance in boxes:
-                boxes[instance].write(body[16:])
+            if sequence == 1:  # a second box under one number is a second box, not a correction
+                open_boxes[instance] = io.BytesIO()
+                open_boxes[instance].write(body[8:])
+                boxes.append(open_boxes[instance])
+            elif instance in open_boxes:
+                open_boxes[instance].write(body[16:])
         position += 2 + size
-    return [store for box in boxes.values() if _STORE_UUID in (store := box.getvalue())[:64]]
+    return [store for box in boxes if _STORE_UUID in (store := box.getvalue())[:64]]

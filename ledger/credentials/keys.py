@@ -11,7 +11,7 @@ One folder, 0700, of files, 0600:
 
 A certificate under this CA proves that one ledger signed, to those who were given `root.pem` by a way they trust. It
 proves no organisation's name to anybody else: for that, put a certificate of a CA on the C2PA trust list in its place.
-Certificate profile: C2PA specification 2.4, section 14.5.1.
+Certificate profile: C2PA specification 2.4, chapter 14 (trust model).
 """
 
 import os

@@ -81,10 +81,12 @@ def read_credential(data: bytes, media_type: str, *, anchors_pem: str, now: date
         CredentialReading, checked_at=now, trust_list_sha256=hashlib.sha256(anchors_pem.encode()).hexdigest()
     )
     stores = manifest_stores(data)
-    if len(stores) > 1:  # C2PA 2.4, section 11.1.1: one store a file; which of two to believe is nobody's to choose
+    if len(stores) > 1:  # C2PA 2.4, appendix A: one store a file; which of two to believe is nobody's to choose
         return answered("unreadable", codes=["reader.several_manifest_stores"])
     try:
-        with c2pa.Reader(media_type, io.BytesIO(data), context=context) as reader:
+        # handed over rather than found again: so the claim that is hashed is the claim that is checked
+        store = stores[0] if stores else None
+        with c2pa.Reader(media_type, io.BytesIO(data), store, context) as reader:
             return _reading(reader, stores, now, answered)
     except c2pa.C2paError.ManifestNotFound:
         return answered("unreadable", codes=["reader.empty_manifest_store"]) if stores else answered("absent")
@@ -110,9 +112,9 @@ def _reading(
     if len(text) > MAX_MANIFEST_CHARS:
         return answered("unreadable", codes=["reader.manifest_too_large"])
     manifest = json.loads(text)
-    active = manifest["active_manifest"]
-    manifests = manifest["manifests"]
-    own = manifests[active]
+    active = str(manifest["active_manifest"])
+    manifests = _mapping(manifest["manifests"])
+    own = _mapping(manifests.get(active))  # the SDK leaves out one whose statements it cannot render, but judges it
     results = _mapping(manifest.get("validation_results"))
     answers = answer(results, manifests, active)
     certificate = _certificate(reader, active)

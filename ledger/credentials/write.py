@@ -32,8 +32,10 @@ from ledger.errors import BadRequest, Inconsistent, Unavailable
 LEDGER_ASSERTION = "org.lawful-ledger.record"
 ATTRIBUTION_ASSERTION = "org.lawful-ledger.attribution"
 SPECIFICATION = "2.4.0"
+VERSION = installed_version("lawful-ledger")
 MEDIA_TYPES = ("image/png", "image/jpeg", "image/webp")
 THUMBNAIL_EDGE = 256
+MAX_STATEMENT_BYTES = 2**20 - 1  # the SDK's limit for a manifest definition
 
 AI_MADE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
@@ -101,7 +103,7 @@ class WrittenCredential:
 
 
 def new_manifest_urn() -> str:
-    """A fresh label `urn:c2pa:<uuid4>` (C2PA 2.4, section 8.2)."""
+    """A fresh label `urn:c2pa:<uuid4>` (C2PA 2.4, unique identifiers)."""
     return f"urn:c2pa:{uuid.uuid4()}"
 
 
@@ -114,7 +116,7 @@ def thumbnail(pixels: NDArray[np.uint8]) -> bytes | None:
     if max(pixels.shape[:2]) < THUMBNAIL_EDGE:
         return None
     image = Image.fromarray(pixels)
-    image.thumbnail((THUMBNAIL_EDGE, THUMBNAIL_EDGE), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    image.thumbnail((THUMBNAIL_EDGE, THUMBNAIL_EDGE), Image.Resampling.BILINEAR, reducing_gap=1.0)
     out = io.BytesIO()
     image.save(out, "JPEG", quality=60)
     return out.getvalue()
@@ -132,7 +134,8 @@ def write_credential(
     """Sign a credential into a PNG, JPEG or WebP and check it before it is returned. Format and pixels stay.
 
     Raises BadRequest `credential_intent` (the request does not fit the file), `credential_unreadable` (the file's own
-    credential cannot be kept), `credential_not_written`; Unavailable `tsa_down`, `credential_expired`.
+    credential cannot be kept), `credential_too_large`, `credential_not_written`; Unavailable `tsa_down`,
+    `credential_expired`.
     Blocks up to 30 s, the SDK's limit, on a timestamp authority that does not answer.
     """
     _check_request(data, media_type, request)
@@ -172,6 +175,13 @@ def _check_request(data: bytes, media_type: str, request: CredentialRequest) -> 
         raise refuse("Intent `edit` keeps a credential, and this file has none.", "Use intent `declared`.")
     if request.intent != "edit" and has_credential:
         raise refuse(f"Intent `{request.intent}` would hide the credential this file has.", "Use intent `edit`.")
+    size = len(_manifest(request))
+    if size > MAX_STATEMENT_BYTES:
+        raise BadRequest(
+            f"The credential's statements come to {size} bytes; the limit is {MAX_STATEMENT_BYTES}.",
+            code="credential_too_large",
+            next_step="Put the whole report behind its URL and hash, and only its head into the file.",
+        )
 
 
 def _sign(
@@ -237,9 +247,7 @@ def _manifest(request: CredentialRequest) -> str:
     definition: dict[str, Any] = {
         "label": request.manifest_urn,
         "claim_version": 2,
-        "claim_generator_info": [
-            {"name": "Lawful Ledger", "version": installed_version("lawful-ledger"), "specVersion": SPECIFICATION}
-        ],
+        "claim_generator_info": [{"name": "Lawful Ledger", "version": VERSION, "specVersion": SPECIFICATION}],
         "assertions": [{"label": label, "created": True, "data": content} for label, content in contents.items()],
     }
     if request.thumbnail is not None:

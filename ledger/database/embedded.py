@@ -21,16 +21,16 @@ import re
 import secrets
 import shlex
 import shutil
-import subprocess
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
 from ledger.database import binaries
+from ledger.database.postmaster import Postmaster, disown
 from ledger.errors import LedgerError, StorageFull, Unavailable
 
 DATABASE = "lawful"
@@ -43,7 +43,6 @@ SOCKET_LIMIT = 90  # bytes of the socket's path; the kernel's limit is 108 on Li
 SOCKET = ".s.PGSQL.5432"
 SHORT = Path("/tmp/lawful-")  # noqa: S108 - not $TMPDIR, which is long on macOS; mkdtemp makes the name and 0700
 LOG_LIMIT = 2**20  # bytes; a longer server.log is set aside at the next start
-NO_PROCESS = 2**31 - 1  # beyond every kernel's largest process id
 
 # Run by the single-user server into a template before the cluster gets its name: it exists whole or not at all.
 BOOTSTRAP = f"""\
@@ -52,53 +51,6 @@ CREATE ROLE {OWNER} LOGIN;
 CREATE ROLE {APP} LOGIN;
 CREATE DATABASE {DATABASE} OWNER {OWNER};
 """
-
-
-@dataclass(frozen=True)
-class Postmaster:
-    """What `postmaster.pid` says: the process id, and the socket's folder once it is open."""
-
-    pid: int
-    socket_folder: Path | None
-
-    @classmethod
-    def read(cls, data: Path) -> "Postmaster | None":
-        try:
-            lines = (data / "postmaster.pid").read_text(errors="replace").splitlines()
-            return cls(abs(int(lines[0])), Path(lines[4]) if len(lines) > 4 and lines[4] else None)
-        except FileNotFoundError:
-            return None
-        except (ValueError, IndexError):
-            return cls(0, None)  # just being written, or cut off by a full disk
-
-    def lives(self, data: Path) -> bool:
-        """Whether that process is this cluster's server: after a reboot its number may be anybody's."""
-        return self.pid > 0 and serves(_command(self.pid), data)
-
-
-def serves(command: str, data: Path) -> bool:
-    """Whether a command line may be that of the postmaster of `data`.
-
-    False only if it cannot: another program, a backend (`postgres: …`), or a postmaster of another folder that exists.
-    """
-    if re.match(r"postgres: ", command) or not re.match(r"(.*/)?postgres( |$)", command):
-        return False
-    served = re.search(r" -D (.+?)(?: -[a-z] |$)", command)
-    try:
-        return served is None or Path(served[1]).samefile(data)
-    except OSError:
-        return True
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
-    except OSError:  # no /proc: macOS
-        if Path("/proc/self").exists():
-            return ""
-    return subprocess.run(  # noqa: S603
-        ["/bin/ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
-    ).stdout.strip()
 
 
 class EmbeddedPostgres:
@@ -161,13 +113,15 @@ class EmbeddedPostgres:
         with holder:
             if self._pid != os.getpid():
                 return False  # a fork's copy of the hold: the parent's is the same lock, and still in use
-            with self._alone():
-                try:
+            try:
+                with self._alone():
                     fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    return False
-                self._stop()
-                return True
+                    self._stop()
+                    return True
+            except BlockingIOError:
+                return False  # others hold it
+            except FileNotFoundError:
+                return False  # somebody removed the whole folder; the server ends by itself when it sees that
 
     # ---- one at a time -------------------------------------------------------------------------------------------
 
@@ -200,6 +154,8 @@ class EmbeddedPostgres:
                 code="database_cluster_missing",
                 next_step=f"Bring that folder back; or, if its records are given up for lost, remove {link}.",
             )
+        for leftover in self.cluster.glob("initdb-*"):
+            shutil.rmtree(leftover, ignore_errors=True)  # the initdb of a killed process may still be filling it
         account = binaries.account_for(self.cluster)
         if (self.data / "PG_VERSION").exists():
             return binaries.programs(int((self.data / "PG_VERSION").read_text()), account)
@@ -210,8 +166,6 @@ class EmbeddedPostgres:
             if not programs.reaches(link):
                 link.rmdir()
                 link.symlink_to(_reachable_folder(programs))
-        for leftover in self.cluster.glob("initdb-*"):
-            shutil.rmtree(leftover)
         fresh = Path(tempfile.mkdtemp(dir=self.cluster, prefix="initdb-"))
         programs.give(fresh)
         try:
@@ -242,8 +196,11 @@ class EmbeddedPostgres:
             postmaster = Postmaster.read(self.data)
             if postmaster is not None and postmaster.lives(self.data):
                 # Ours, or an orphan whose starter was killed: adopted either way, once it accepts connections.
-                if postmaster.socket_folder is not None and self._answers(postmaster.socket_folder):
-                    self.socket_folder = postmaster.socket_folder
+                folder = postmaster.socket_folder
+                if folder is not None and not (folder / SOCKET).exists():
+                    self._stop()  # somebody cleaned the socket away; nobody can reach this server any more
+                elif folder is not None and self._answers(folder):
+                    self.socket_folder = folder
                     return
             elif self._start(postmaster):
                 continue
@@ -259,7 +216,7 @@ class EmbeddedPostgres:
         """Starts the server; False if it has to be tried again because a killed one's last children still leave."""
         socket_folder = self._choose_socket_folder(stale)
         for lock in (self.data / "postmaster.pid", socket_folder / f"{SOCKET}.lock"):
-            _disown(lock)
+            disown(lock)
         log = self.cluster / "server.log"
         if log.exists() and log.stat().st_size > LOG_LIMIT:
             log.replace(log.with_suffix(".log.1"))
@@ -274,6 +231,7 @@ class EmbeddedPostgres:
             return True
         told = log.read_bytes()[told_before:].decode(errors="replace") or started.stderr
         if re.search(r'pre-existing shared memory block|lock file "[^"]*" (already exists|is empty)', told):
+            time.sleep(0.2)
             return False
         raise self._failure(told)
 
@@ -286,7 +244,7 @@ class EmbeddedPostgres:
         # A comma or a quote would be read as a list of folders, hence the second condition.
         if len(os.fsencode(folder / SOCKET)) >= SOCKET_LIMIT or not re.fullmatch(r"[\w./+@ -]+", str(folder)):
             before = None if stale is None else stale.socket_folder
-            if before is not None and _is_short(before) and before.is_dir() and before.owner() == self.data.owner():
+            if before is not None and _is_short(before) and _is_own(before, self.data.stat().st_uid):
                 return before
             folder = Path(tempfile.mkdtemp(dir=SHORT.parent, prefix=SHORT.name))  # 0700, and nobody can guess it
         folder.mkdir(exist_ok=True)
@@ -359,20 +317,10 @@ def _is_short(folder: Path) -> bool:
     return folder.parent == SHORT.parent and folder.name.startswith(SHORT.name)
 
 
-def _disown(lock: Path) -> None:
-    """Takes a dead server's process id out of its lock file, where it may by now be another process's.
-
-    Postgres would wait for that process for ever. The rest of the file stays: by it Postgres sees whether children
-    of a killed server still write to the data. Called only when no server of this cluster lives.
-    """
+def _is_own(folder: Path, uid: int) -> bool:
+    """A folder, not a link to one, that only that account may enter."""
     try:
-        first, *rest = lock.read_text(errors="replace").splitlines(keepends=True)
+        status = folder.lstat()
     except FileNotFoundError:
-        return
-    except ValueError:  # empty: cut off by a full disk
-        lock.unlink()
-        return
-    if not first.strip().lstrip("-").isdigit():
-        lock.unlink()
-    elif _command(abs(int(first))):
-        lock.write_text("".join((f"{NO_PROCESS}\n", *rest)))
+        return False
+    return status.st_uid == uid and status.st_mode == stat.S_IFDIR | 0o700

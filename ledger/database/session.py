@@ -11,10 +11,12 @@ import migrations
 from ledger.database.address import Address
 from ledger.database.embedded import APP, OWNER, EmbeddedPostgres
 from ledger.database.migrate import migrate as run_migrations
-from ledger.errors import Unavailable
+from ledger.errors import LedgerError, StorageFull, Unavailable
 from ledger.settings import Settings
 
 REVISION = "SELECT version_num, has_table_privilege('log_entries', 'UPDATE, DELETE, TRUNCATE') FROM alembic_version"
+
+FAREWELLS = (errors.AdminShutdown, errors.CrashShutdown, errors.IdleInTransactionSessionTimeout)
 
 
 class Database:
@@ -30,7 +32,7 @@ class Database:
             max_overflow=15,
             use_native_hstore=False,  # saves the search for a type that we do not use
         )
-        sa.event.listen(self.engine, "handle_error", self._say_that_it_is_down)
+        sa.event.listen(self.engine, "handle_error", self._explain)
         self.sessions: sessionmaker[Session] = sessionmaker(self.engine, expire_on_commit=False)
 
     @property
@@ -64,13 +66,22 @@ class Database:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _say_that_it_is_down(self, context: sa.engine.ExceptionContext) -> None:
+    def _explain(self, context: sa.engine.ExceptionContext) -> LedgerError | None:
+        """Turns the two failures that no caller can foresee into errors with a code and a next step."""
+        # The farewell of a server that shuts down arrives before the driver sees the connection close.
+        context.is_disconnect |= isinstance(context.original_exception, FAREWELLS)
         if context.is_disconnect and not context.is_pre_ping:
-            context.chained_exception = Unavailable(
+            return Unavailable(
                 f"the connection to {self._address.name} broke",
                 code="database_down",
                 next_step="Try again; if it stays down, see that Postgres runs.",
             )
+        if isinstance(context.original_exception, errors.DiskFull):
+            return StorageFull(
+                f"the disk of {self._address.name} is full",
+                next_step="Free some space there and try again; the transaction was not committed.",
+            )
+        return None
 
 
 def open_database(settings: Settings, migrate: bool = True) -> Database:

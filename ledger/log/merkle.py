@@ -220,10 +220,10 @@ class Tile:
 
 def tile_root(tile: bytes) -> bytes:
     """Hash of the node over a run of a power of two of hashes, such as a full tile: one hash of the level above."""
-    hashes = [tile[i : i + HASH_BYTES] for i in range(0, len(tile), HASH_BYTES)]
-    while len(hashes) > 1:
-        hashes = [node_hash(hashes[i], hashes[i + 1]) for i in range(0, len(hashes), 2)]
-    return hashes[0]
+    while len(tile) > HASH_BYTES:  # node_hash of each two neighbours, which lie side by side already
+        pairs = range(0, len(tile), 2 * HASH_BYTES)
+        tile = b"".join([hashlib.sha256(b"\x01" + tile[i : i + 2 * HASH_BYTES]).digest() for i in pairs])
+    return tile
 
 
 def tile_path(level: int, index: int, width: int = TILE_WIDTH) -> str:

@@ -30,7 +30,7 @@ _ED25519 = 0x01
 _COSIGNATURE = 0x04
 _SIGNATURE_LINE = re.compile(r"— (\S+) (\S+)")
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
-_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
+_FORBIDDEN = re.compile(r"[\x00-\x09\x0b-\x1f\ud800-\udfff]")  # control characters, and what UTF-8 cannot write
 
 
 class NoteError(BadRequest):
@@ -163,7 +163,7 @@ class Note:
             content = note.decode()
         except UnicodeDecodeError as error:
             raise NoteError("a note that is not UTF-8") from error
-        if _CONTROL.search(content):
+        if _FORBIDDEN.search(content):
             raise NoteError("a note with a control character")
         head, blank, tail = content.rpartition("\n\n")
         if not blank or not tail.endswith("\n"):
@@ -179,7 +179,7 @@ def sign_note(text: str, *signers: NoteSigner) -> bytes:
 
     Raises NoteError for a text that no note can carry or when there is no signer.
     """
-    if not text.endswith("\n") or _CONTROL.search(text):
+    if not text.endswith("\n") or _FORBIDDEN.search(text):
         raise NoteError("a note's text must end in a newline and hold no other control character")
     if not signers:
         raise NoteError("a note needs a signature")
@@ -249,7 +249,7 @@ class Checkpoint:
     def parse(cls, text: str) -> "Checkpoint":
         """From a note's text. Raises NoteError code `checkpoint_malformed`."""
         code = "checkpoint_malformed"
-        if not text.endswith("\n") or _CONTROL.search(text):
+        if not text.endswith("\n") or _FORBIDDEN.search(text):
             raise NoteError("a checkpoint must end in a newline and hold no other control character", code=code)
         lines = text.removesuffix("\n").split("\n")
         if len(lines) < 3 or not all(lines):
@@ -313,8 +313,8 @@ class TlogProof:
 
 
 def _check_name(name: str) -> None:
-    # str.split knows Unicode's spaces, and the control characters that no note may hold are refused beside them.
-    if not name or "+" in name or name.split() != [name] or _CONTROL.search(name):
+    # str.split knows Unicode's spaces, the newline among them.
+    if not name or "+" in name or name.split() != [name] or _FORBIDDEN.search(name):
         raise NoteError("a key's name must be non-empty, without spaces, control characters or plus signs")
 
 

@@ -93,8 +93,9 @@ class Sequencer:
             )
             with connection.transaction():
                 head = self._birth(connection)
-            # Durable now: the shard and its checkpoint of size 0. Nothing else was written.
-            self._edge = self._verified_edge(connection, head)
+                edge = self._verified_edge(connection, head)
+            # Durable now: the shard, with a checkpoint of size 0 if it was new. A log that fails stays as it was.
+            self._edge = edge
         self._publish(head.note)
         return True
 

@@ -122,7 +122,8 @@ def sign_statement(payload: Mapping[str, Any], key: StatementKey, issuer: str, s
     _check_claims(issuer, subject)
     try:
         body = rfc8785.dumps(dict(payload))
-    except (ValueError, RecursionError) as error:
+        _payload(body)  # a float such as 2.0**53 is written as an integer that no reader takes back
+    except (ValueError, RecursionError, StatementError) as error:
         raise StatementError(f"a payload without canonical JSON form: {error}", code="statement_payload") from error
     protected = _protected(key.kid, issuer, subject)
     signature = key.private_key.sign(_signed_bytes(protected, body))

@@ -60,7 +60,6 @@ def build_report(
             "canonical": CANONICAL,
             "pixel_sha256": found.pixel_sha256,
             "iscc": found.iscc,
-            "iscc_instance": found.iscc_instance,
             "pdq": found.pdq,
             "width": found.width,
             "height": found.height,

@@ -11,11 +11,11 @@ from typing import Any
 
 import jinja2
 import uvicorn
-from litestar import Litestar, Router
+from litestar import Litestar, Response, Router
 from litestar.concurrency import sync_to_thread
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, NotFoundException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme
@@ -104,7 +104,7 @@ def templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"moment": moment, "probability": probability, "percent": percent}
+    environment.filters |= {each.__name__: each for each in (moment, day, probability, percent, sentence)}
     environment.globals |= {"words": wording}
     return environment
 
@@ -114,9 +114,19 @@ def moment(text: str) -> str:
     return f"{dt.datetime.fromisoformat(text).astimezone(dt.UTC):%-d %B %Y, %H:%M:%S} UTC"
 
 
+def day(text: str) -> str:
+    """The day of an ISO time, in UTC."""
+    return f"{dt.datetime.fromisoformat(text).astimezone(dt.UTC):%-d %B %Y}"
+
+
 def probability(value: float | None) -> str:
     """A p-value in two digits; a score without one has no known error rate, and then no number is shown."""
     return "unknown" if value is None else f"{value:.2g}"
+
+
+def sentence(text: str) -> str:
+    """With a capital at the beginning and one full stop at the end."""
+    return text[:1].upper() + text[1:].rstrip(".") + "."
 
 
 def percent(value: float) -> str:
@@ -127,9 +137,9 @@ def _openapi() -> OpenAPIConfig:
     return OpenAPIConfig(
         title="Lawful Ledger",
         version=version("lawful-ledger"),
-        description="For every image a model makes: whose work it stands closest to, how sure that is, in a public log and in the file.",
+        description="Whose work an image stands closest to, how sure that is, in a public log and in the file.",
         license=License(name="Apache-2.0", identifier="Apache-2.0"),
-        path="/schema",
+        openapi_router=Router("/schema", route_handlers=[], after_request=_no_page_of_its_own),
         render_plugins=[JsonRenderPlugin(path="/openapi.json")],
         use_handler_docstrings=True,
         components=Components(
@@ -138,6 +148,13 @@ def _openapi() -> OpenAPIConfig:
             }
         ),
     )
+
+
+def _no_page_of_its_own(response: "Response[Any]") -> "Response[Any]":
+    """The framework answers for unknown addresses below /schema with a page; ours is the same problem as elsewhere."""
+    if response.status_code == 404:
+        raise NotFoundException
+    return response
 
 
 def serve(settings: Settings, stop: threading.Event) -> None:

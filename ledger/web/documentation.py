@@ -37,7 +37,12 @@ def operations(schema: dict[str, Any]) -> list[tuple[str, list[Described]]]:
 def _described(schema: dict[str, Any], path: str, method: str, operation: dict[str, Any]) -> Described:
     content = operation.get("requestBody", {}).get("content", {})
     fields = [
-        Field(each["name"], each["in"], each.get("required", False), _about(each.get("schema", {}), each.get("description")))
+        Field(
+            each["name"],
+            each["in"],
+            each.get("required", False),
+            _about(each.get("schema", {}), each.get("description")),
+        )
         for each in operation.get("parameters", [])
     ]
     for media in content.values():
@@ -64,9 +69,7 @@ def _about(schema: dict[str, Any], description: str | None = None) -> str:
     """Type and limits in one line of words."""
     choices = [each for each in schema.get("oneOf", [schema]) if each.get("type") != "null"] or [{}]
     merged = {**schema, **choices[0]}
-    limits = [
-        f"{word} {merged[key]:,}" for key, word in (("minimum", "from"), ("maximum", "to")) if key in merged
-    ]
+    limits = [f"{word} {merged[key]:,}" for key, word in (("minimum", "from"), ("maximum", "to")) if key in merged]
     kind = merged.get("type", "")
     said = description or merged.get("description", "")
     return ". ".join(part.rstrip(".") for part in (" ".join([kind, *limits]).strip(), said) if part)

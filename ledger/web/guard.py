@@ -27,7 +27,7 @@ async def requires_key(connection: Connection, _handler: BaseRouteHandler) -> No
 
 
 async def knows_key(connection: Connection, _handler: BaseRouteHandler) -> None:
-    """Note whose key was sent, if one was. A wrong key is refused even where none is needed: its sender has a mistake."""
+    """Note whose key was sent, if one was. A wrong key is refused even where none is needed: it is a mistake."""
     connection.state.principal_id = None
     header = connection.headers.get("authorization")
     if header is not None:

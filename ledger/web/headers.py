@@ -1,5 +1,6 @@
 """Headers on every answer, and HEAD for every GET. Nothing here depends on the route."""
 
+from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 # No script runs on our pages, ours or anybody's, and nothing is loaded from elsewhere.
@@ -22,7 +23,7 @@ def with_headers(app: ASGIApp) -> ASGIApp:
     """Wrap `app`: what a handler set itself stays; the rest of `ALWAYS` is added. HEAD is GET without the body."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
             return
         head = scope["method"] == "HEAD"

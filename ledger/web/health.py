@@ -11,17 +11,25 @@ from ledger.database.tables import LogCheckpoint, LogOutbox
 from ledger.errors import Unavailable
 from ledger.jobs import worker_is_alive
 from ledger.runtime import Runtime
+from ledger.web.problems import problems
 
 LOG_MAY_LAG = dt.timedelta(seconds=30)
 
 
-@get("/healthz", tags=["Operation"], summary="The process answers")
+@get("/healthz", tags=["Operation"], summary="The process answers", response_description="It is alive.")
 async def healthz() -> dict[str, str]:
     """Asks nothing of the database, so that a failing database does not get this process restarted."""
     return {"status": "ok"}
 
 
-@get("/readyz", sync_to_thread=True, tags=["Operation"], summary="Database, worker and log do their work")
+@get(
+    "/readyz",
+    sync_to_thread=True,
+    tags=["Operation"],
+    summary="Database, worker and log do their work",
+    response_description="They do.",
+    responses=problems(),
+)
 def readyz(runtime: NamedDependency[Runtime]) -> Response[dict[str, Any]]:
     """503 names what is missing. A quiet log is no fault: only a statement that waits for too long is."""
     with runtime.sessions() as session:
@@ -50,6 +58,8 @@ def readyz(runtime: NamedDependency[Runtime]) -> Response[dict[str, Any]]:
             "status": "ready",
             "database": "ok",
             "worker": "ok",
-            "checkpoint": None if newest is None else {"size": size, "age_seconds": round((now - newest).total_seconds(), 1)},
+            "checkpoint": None
+            if newest is None
+            else {"size": size, "age_seconds": round((now - newest).total_seconds(), 1)},
         }
     )

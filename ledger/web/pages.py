@@ -1,4 +1,4 @@
-"""The pages for people. They need no script, no account and nothing from elsewhere; each says what it does not prove."""
+"""The pages for people. They need no script, no account and nothing from elsewhere; they say what it does not prove."""
 
 import uuid
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from litestar.response import Redirect, Template
 
 from attribution.evidence import Evidence
 from ledger import jobs, lookup, verifications
-from ledger.errors import NotFound
+from ledger.errors import LedgerError, NotFound
 from ledger.lookup import RecordView
 from ledger.runtime import Runtime
 from ledger.verify import Verification
@@ -56,9 +56,10 @@ def verification_page(runtime: NamedDependency[Runtime], record_id: FromPath[uui
         found = verifications.result(session, record_id)
         if found is None:
             of_kind(session, record_id, "verification")
-            context = {"seconds": REFRESH_SECONDS, "worker": jobs.worker_is_alive(session)}
-            return Template("pending.html", context=context, headers=hidden)
-    context = {"found": msgspec.convert(found, Verification), "raw": f"/v1/verifications/{record_id}"}
+            waiting = {"seconds": REFRESH_SECONDS, "worker": jobs.worker_is_alive(session)}
+            return Template("pending.html", context=waiting, headers=hidden)
+    shown = msgspec.convert(found, Verification)
+    context = {"found": shown, "raw": f"/v1/verifications/{record_id}"}
     return Template("verification.html", context=context, headers=hidden)
 
 
@@ -71,7 +72,7 @@ def record_page(
         views = _named(session, name)
         if not views:
             raise NotFound(
-                "neither a file nor pixels with this hash are recorded here, which says nothing about how the image was made",
+                "nothing is recorded here under this hash, which says nothing about how the image was made",
                 code="not_recorded",
                 next_step="upload the file itself: a copy that was saved again has another hash and may still be found",
             )
@@ -112,6 +113,6 @@ def _failure(runtime: Runtime, view: RecordView) -> str | None:
         return None
     try:
         jobs.wait(runtime.sessions, uuid.UUID(view.id), 0)
-    except jobs.LedgerError as error:
+    except LedgerError as error:
         return f"{error.detail} ({error.code})"
     return None

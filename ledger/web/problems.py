@@ -10,6 +10,7 @@ import msgspec
 import structlog
 from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.response import Template
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -22,14 +23,13 @@ from models.errors import ModelError
 PROBLEM_JSON = "application/problem+json"
 TYPE_PREFIX = "tag:lawful-ledger.org,2026:problem/"
 
-# What the framework itself refuses: status → code and the next thing to do.
+# What the framework itself refuses: status → code, what is told (empty: its own words) and the next thing to do.
 FRAMEWORK = {
-    400: ("request_malformed", "send the request as /docs shows it"),
-    404: ("route_unknown", "see /docs for every address there is"),
-    405: ("method_not_allowed", "use one of the methods that the Allow header names"),
-    413: ("body_too_large", "send less at once"),
-    415: ("media_type_unsupported", "send one of the content types that /docs names"),
-    422: ("validation_failed", "correct the named fields; /docs shows their limits"),
+    400: ("request_malformed", "", "send the request as /docs shows it"),
+    404: ("route_unknown", "there is nothing at this address", "see /docs for every address there is"),
+    405: ("method_not_allowed", "this address takes other methods", "use one that the Allow header names"),
+    413: ("body_too_large", "the body is larger than this address takes", "send less; the first page names the limit"),
+    422: ("validation_failed", "", "correct the named fields; /docs shows their limits"),
 }
 
 _logger = structlog.get_logger(__name__)
@@ -82,12 +82,24 @@ def problem_of(error: Exception, instance: str) -> Problem:
             )
 
 
+def problems(*statuses: int) -> dict[int, ResponseSpec]:
+    """For the schema: the errors that an address answers with, besides the 500 that any may."""
+    return {
+        status: ResponseSpec(
+            Problem, description=STATUS_TITLES[status], media_type=PROBLEM_JSON, generate_examples=False
+        )
+        for status in (400, *statuses, 503)
+    }
+
+
 def answer_with_problem(request: "Request[Any, Any, Any]", error: Exception) -> "Response[Any]":
     """The exception handler of the whole application."""
     problem = problem_of(error, f"urn:uuid:{uuid7()}")
     if problem.status >= 500:
         unexpected = not isinstance(error, LedgerError | ModelError)
-        _logger.error("request_failed", code=problem.code, instance=problem.instance, exc_info=error if unexpected else None)
+        _logger.error(
+            "request_failed", code=problem.code, instance=problem.instance, exc_info=error if unexpected else None
+        )
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     headers.pop("content-type", None)
     if problem.status == 401:
@@ -108,15 +120,20 @@ def wants_page(request: "Request[Any, Any, Any]") -> bool:
 
 def _of_framework(error: HTTPException, instance: str) -> Problem:
     """The framework answers 400 to a well-formed body with wrong fields; that is 422 here."""
-    fields = [
-        FieldError(str(each.get("key", "")), str(each.get("message", "")))
-        for each in (error.extra if isinstance(error.extra, list) else [])
-        if isinstance(each, dict)
-    ]
+    extra = error.extra if isinstance(error.extra, list) else []
+    fields = [_field_error(each) for each in extra if isinstance(each, dict)]
     status = 422 if fields else error.status_code
-    code, next_step = FRAMEWORK.get(status, ("request_refused", "see /docs"))
-    detail = "; ".join(f"{each.field}: {each.message}" for each in fields) or error.detail
+    code, told, next_step = FRAMEWORK.get(status, ("request_refused", "", "see /docs"))
+    detail = told or "; ".join(f"{each.field}: {each.message}" for each in fields) or error.detail
     return _problem(status, code, detail, next_step, instance, fields)
+
+
+def _field_error(said: dict[str, Any]) -> FieldError:
+    """`data` is the handler's name for the body, and its own name as a message means that there is none."""
+    field, message = str(said.get("key", "")), str(said.get("message", ""))
+    if field == "data":
+        return FieldError("body", "it is missing" if message == "'data'" else message)
+    return FieldError(field, message)
 
 
 def _problem(

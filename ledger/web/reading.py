@@ -16,6 +16,7 @@ from ledger.log import sequencer
 from ledger.lookup import RecordView
 from ledger.runtime import Runtime, shard_of
 from ledger.verify import Verification
+from ledger.web.problems import problems
 
 FileHash = Annotated[str | None, QueryParameter(description="SHA-256 of the file, 64 hex digits.")]
 PixelHash = Annotated[str | None, QueryParameter(description="SHA-256 of the canonical pixels, 64 hex digits.")]
@@ -31,13 +32,27 @@ class Records(msgspec.Struct, frozen=True):
     records: list[RecordView]
 
 
-@get("/v1/generations/{record_id:uuid}", sync_to_thread=True, tags=["Writing"], summary="How far a generation is")
+@get(
+    "/v1/generations/{record_id:uuid}",
+    sync_to_thread=True,
+    tags=["Writing"],
+    summary="How far a generation is",
+    response_description="The record as it stands.",
+    responses=problems(404),
+)
 def read_generation(runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]) -> Response[RecordView]:
     """The record in any state; the failure, with its own status, when it was abandoned."""
     return _progress(runtime, record_id, "generation")
 
 
-@get("/v1/stamps/{record_id:uuid}", sync_to_thread=True, tags=["Writing"], summary="How far a stamp is")
+@get(
+    "/v1/stamps/{record_id:uuid}",
+    sync_to_thread=True,
+    tags=["Writing"],
+    summary="How far a stamp is",
+    response_description="The record as it stands.",
+    responses=problems(404),
+)
 def read_stamp(runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]) -> Response[RecordView]:
     """The record in any state; the failure, with its own status, when it was abandoned."""
     return _progress(runtime, record_id, "stamp")
@@ -51,7 +66,8 @@ def read_stamp(runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]
     responses={
         200: ResponseSpec(Verification, description="The finished look.", generate_examples=False),
         202: ResponseSpec(RecordView, description="Not finished yet; ask again.", generate_examples=False),
-    },
+    }
+    | problems(404),
 )
 def read_verification(runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]) -> Response[Any]:
     """Whoever knows the id may read it; it is not listed anywhere."""
@@ -62,7 +78,14 @@ def read_verification(runtime: NamedDependency[Runtime], record_id: FromPath[uui
     return Response(found)
 
 
-@get("/v1/records", sync_to_thread=True, tags=["Reading"], summary="Look a record up by one hash")
+@get(
+    "/v1/records",
+    sync_to_thread=True,
+    tags=["Reading"],
+    summary="Look a record up by one hash",
+    response_description="The records, which may be none.",
+    responses=problems(),
+)
 def find_records(
     runtime: NamedDependency[Runtime],
     file_sha256: FileHash = None,
@@ -74,14 +97,28 @@ def find_records(
         return Records(lookup.find(session, file_sha256=file_sha256, pixel_sha256=pixel_sha256, iscc=iscc))
 
 
-@get("/v1/records/{record_id:uuid}", sync_to_thread=True, tags=["Reading"], summary="One record")
+@get(
+    "/v1/records/{record_id:uuid}",
+    sync_to_thread=True,
+    tags=["Reading"],
+    summary="One record",
+    response_description="The record as it stands.",
+    responses=problems(404),
+)
 def read_record(runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]) -> RecordView:
     """In any state: hashes and content are shown once it is issued, and no more when it was erased."""
     with runtime.sessions() as session:
         return lookup.by_id(session, record_id)
 
 
-@get("/v1/records/{record_id:uuid}/file", sync_to_thread=True, tags=["Reading"], summary="The file with its credential")
+@get(
+    "/v1/records/{record_id:uuid}/file",
+    sync_to_thread=True,
+    tags=["Reading"],
+    summary="The file with its credential",
+    response_description="The file.",
+    responses=problems(404),
+)
 def read_file(
     request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]
 ) -> Response[bytes]:
@@ -90,13 +127,23 @@ def read_file(
         key, media_type = lookup.file_key(session, record_id)
         file_sha256 = lookup.by_id(session, record_id).file_sha256
     name = f"{record_id}.{media_type.rsplit('/', 1)[-1]}"
-    headers = {"Content-Security-Policy": "default-src 'none'; sandbox", "Content-Disposition": f'attachment; filename="{name}"'}
+    headers = {
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "Content-Disposition": f'attachment; filename="{name}"',
+    }
     return _cached(request, str(file_sha256), media_type, headers) or _bytes(
         runtime.storage.get(key), str(file_sha256), media_type, headers
     )
 
 
-@get("/v1/records/{record_id:uuid}/report", sync_to_thread=True, tags=["Reading"], summary="The report")
+@get(
+    "/v1/records/{record_id:uuid}/report",
+    sync_to_thread=True,
+    tags=["Reading"],
+    summary="The report",
+    response_description="The report.",
+    responses=problems(404),
+)
 def read_report(
     request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]
 ) -> Response[bytes]:
@@ -107,7 +154,14 @@ def read_report(
     return _cached(request, report_sha256, MediaType.JSON, {}) or _bytes(body, report_sha256, MediaType.JSON, {})
 
 
-@get("/v1/records/{record_id:uuid}/proof", sync_to_thread=True, tags=["Reading"], summary="The log's proof of inclusion")
+@get(
+    "/v1/records/{record_id:uuid}/proof",
+    sync_to_thread=True,
+    tags=["Reading"],
+    summary="The log's proof of inclusion",
+    response_description="The proof, as text.",
+    responses=problems(404),
+)
 def read_proof(runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]) -> Response[bytes]:
     """A C2SP tlog-proof of the record's statement, under a checkpoint that covers it."""
     with runtime.sessions() as session:
@@ -117,7 +171,7 @@ def read_proof(runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]
                 f"no proof for {record_id} yet", code="proof_pending", next_step="ask again when the record is issued"
             )
         proof = sequencer.proof(session, shard_of(view.log["origin"]), bytes.fromhex(view.log["leaf_hash"]))
-    return Response(proof, media_type="text/plain; charset=utf-8")
+    return Response(proof, media_type=MediaType.TEXT)
 
 
 def _progress(runtime: Runtime, record_id: uuid.UUID, kind: str) -> "Response[RecordView]":
@@ -133,7 +187,9 @@ def of_kind(session: Session, record_id: uuid.UUID, kind: str) -> RecordView:
     view = lookup.by_id(session, record_id)
     if view.kind != kind:
         raise NotFound(
-            f"no {kind} {record_id}", code="record_unknown", next_step=f"it is a {view.kind}: ask /v1/{view.kind}s/{record_id}"
+            f"no {kind} {record_id}",
+            code="record_unknown",
+            next_step=f"it is a {view.kind}: ask /v1/{view.kind}s/{record_id}",
         )
     return view
 

@@ -45,13 +45,17 @@ async def read_upload(request: "Request[Any, Any, Any]", *, limit: int, bare: bo
         return Upload(data, None, {})
     raise Unsupported(
         f"Content-Type: {content_type[:80] or 'none'} is not taken here",
-        next_step="send multipart/form-data with a part `file`" + (f", or the image itself as {BARE_TYPES[0]}" if bare else ""),
+        next_step="send multipart/form-data with a part `file`"
+        + (f", or the image itself as {BARE_TYPES[0]}" if bare else ""),
     )
 
 
 async def _from_form(request: "Request[Any, Any, Any]", limit: int) -> Upload:
     try:
         form = await request.form()
+        for value in form.values():
+            if isinstance(value, str):
+                value.encode()  # some charsets make lone surrogates, which nothing behind this takes
     except (UnicodeError, LookupError) as error:  # a text part in bytes that its charset has not, or an unknown charset
         raise _malformed("a text field is not in the charset it claims") from error
     upload: UploadFile | None = None
@@ -61,10 +65,18 @@ async def _from_form(request: "Request[Any, Any, Any]", limit: int) -> Upload:
             upload = value
         elif name != "file" and isinstance(value, str) and name not in fields:
             fields[name] = value
+        elif name == "file" and value == "":
+            continue  # what a browser sends when no file was chosen
         else:
-            raise _malformed(f"the part `{printable(name, 40)}` is sent twice, or as a file where text is wanted, or as text where a file is")
+            raise _malformed(
+                f"the part `{printable(name, 40)}` is sent twice, or text is sent for a file, or a file for text"
+            )
     if upload is None:
-        raise BadRequest("file: no image was sent", code="file_missing", next_step="choose a PNG, JPEG or WebP and send it as the part `file`")
+        raise BadRequest(
+            "file: no image was sent",
+            code="file_missing",
+            next_step="choose a PNG, JPEG or WebP and send it as the part `file`",
+        )
     data = await upload.read()
     if len(data) > limit:
         raise _too_large(limit)
@@ -72,7 +84,7 @@ async def _from_form(request: "Request[Any, Any, Any]", limit: int) -> Upload:
 
 
 def printable(text: str, limit: int) -> str:
-    """`text` on one line, without control, format and surrogate characters and folders; for showing, never for opening."""
+    """`text` on one line, without control characters and folders; for showing, never for opening."""
     kept = "".join(character for character in text if not unicodedata.category(character).startswith("C"))
     return kept.replace("\\", "/").rsplit("/", 1)[-1].strip()[:limit]
 
@@ -83,5 +95,7 @@ def _malformed(detail: str) -> BadRequest:
 
 def _too_large(limit: int) -> TooLarge:
     return TooLarge(
-        f"file: more than {limit:,} bytes", code="file_too_large", next_step=f"send a file of at most {limit / 2**20:.0f} MiB"
+        f"file: more than {limit:,} bytes",
+        code="file_too_large",
+        next_step=f"send a file of at most {limit / 2**20:.0f} MiB",
     )

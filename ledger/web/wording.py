@@ -1,4 +1,4 @@
-"""The words of the pages: what each of the six answers means, and what it does not. Values are those of `ledger.verify`."""
+"""The words of the pages: what each of the six answers means, and what it does not. Values: `ledger.verify`."""
 
 from typing import Literal, NamedTuple
 
@@ -53,7 +53,7 @@ ANSWERS: dict[str, dict[str, Meaning]] = {
             "altered", "bad", "The file was changed after it was signed.",
             "It does not say who changed it, what, or why: saving it again is enough.",
         ),
-        "not_checked": Meaning("not checked", "plain", "There was no readable credential to check it against.", _UNASKED),
+        "not_checked": Meaning("not checked", "plain", "There was no readable credential to check it by.", _UNASKED),
     },
     "signature": {
         "valid": Meaning(
@@ -82,7 +82,10 @@ ANSWERS: dict[str, dict[str, Meaning]] = {
         "not_checked": Meaning("not checked", "plain", "There was no valid signature to ask this of.", _UNASKED),
     },
     "ingredients": {
-        "none": Meaning("none named", "plain", "The credential names no earlier files.", "It does not mean that none were used."),
+        "none": Meaning(
+            "none named", "plain", "The credential names no earlier files.",
+            "It does not mean that none were used.",
+        ),
         "intact": Meaning(
             "intact", "good", "The credentials of the earlier files it names hold.",
             "It does not mean that these were all the files used.",
@@ -91,7 +94,7 @@ ANSWERS: dict[str, dict[str, Meaning]] = {
             "broken", "warn", "The credential of an earlier file it names does not hold.",
             "It does not mean that this file's own credential is broken.",
         ),
-        "not_checked": Meaning("not checked", "plain", "There was no readable credential that could name any.", _UNASKED),
+        "not_checked": Meaning("not checked", "plain", "There was no readable credential to name any.", _UNASKED),
     },
     "ledger": {
         "recorded": Meaning(

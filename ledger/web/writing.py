@@ -19,7 +19,7 @@ from ledger.runtime import Runtime
 from ledger.verifications import accept_verification
 from ledger.verify import Verification
 from ledger.web.guard import knows_key, requires_key
-from ledger.web.problems import Unsupported
+from ledger.web.problems import Unsupported, problems
 from ledger.web.uploads import BARE_TYPES, Upload, read_upload
 from ledger.web.waiting import MAX_WAIT, answer
 from models.images import Limits, decode
@@ -35,11 +35,13 @@ IdempotencyKey = Annotated[
     HeaderParameter(
         name="Idempotency-Key",
         pattern=r"^[\x20-\x7e]*$",
-        description="Your own name for this request, at most 200 characters. Sent again with the same request, it never makes a second record.",
+        description="Your own name for this request, at most 200 characters. Sent again it makes no second record.",
     ),
 ]
 
-PENDING = {202: ResponseSpec(RecordView, description="Accepted; ask the address in Location again.", generate_examples=False)}
+PENDING = {
+    202: ResponseSpec(RecordView, description="Accepted; ask the address in Location again.", generate_examples=False)
+}
 
 
 class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,10 +94,11 @@ async def _takes_json(connection: Any, _handler: Any) -> None:
 @post(
     "/v1/generations",
     guards=[requires_key, _takes_json],
-    responses=PENDING,
+    responses=PENDING | problems(401, 409, 413, 415, 422),
     tags=["Writing"],
     security=[{"key": []}],
     summary="Make an image and record it",
+    response_description="The issued record.",
 )
 async def make_generation(
     request: "Request[Any, Any, Any]",
@@ -112,11 +115,12 @@ async def make_generation(
 @post(
     "/v1/stamps",
     guards=[requires_key],
-    responses=PENDING,
+    responses=PENDING | problems(401, 409, 413, 415, 422, 507),
     operation_class=StampOperation,
     tags=["Writing"],
     security=[{"key": []}],
     summary="Record an image made elsewhere",
+    response_description="The issued record.",
 )
 async def make_stamp(
     request: "Request[Any, Any, Any]",
@@ -133,7 +137,9 @@ async def make_stamp(
 @post(
     "/v1/verifications",
     guards=[knows_key],
-    responses=PENDING | {201: ResponseSpec(Verification, description="The finished look.", generate_examples=False)},
+    responses=PENDING
+    | {201: ResponseSpec(Verification, description="The finished look.", generate_examples=False)}
+    | problems(401, 413, 415, 422, 507),
     operation_class=VerificationOperation,
     tags=["Reading"],
     summary="Ask what can be said of an image",
@@ -171,9 +177,7 @@ def _accept_generation(
         )
 
 
-def _accept_stamp(
-    runtime: Runtime, principal_id: uuid.UUID, upload: Upload, idempotency_key: str | None
-) -> uuid.UUID:
+def _accept_stamp(runtime: Runtime, principal_id: uuid.UUID, upload: Upload, idempotency_key: str | None) -> uuid.UUID:
     _only(upload, STAMP_FIELDS)
     model = upload.fields.get("model") or None
     if model is not None and (len(model) > MAX_MODEL_CHARS or not model.isprintable()):

@@ -1,4 +1,4 @@
--- The tables of ledger/database/tables.py. Columns' meaning is told there.
+-- The tables of ledger/database/tables.py; what they are for is told there.
 
 CREATE EXTENSION IF NOT EXISTS vector;
 
@@ -89,9 +89,9 @@ CREATE TABLE snapshots (
     encoders       jsonb NOT NULL,
     leaf_hash      bytea NOT NULL,
     created_at     timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (collection_id, digest),
     CONSTRAINT digest_is_32_bytes CHECK (octet_length(digest) = 32)
 );
+CREATE INDEX snapshots_newest ON snapshots (collection_id, created_at);
 
 -- What is recorded.
 
@@ -146,6 +146,12 @@ CREATE INDEX records_leaf_hash ON records (leaf_hash);
 CREATE INDEX records_pdq_hnsw ON records USING hnsw (pdq bit_hamming_ops) WHERE listed AND pdq IS NOT NULL;
 CREATE INDEX records_iscc_bits_hnsw ON records USING hnsw (iscc_bits bit_hamming_ops)
     WHERE listed AND iscc_bits IS NOT NULL;
+COMMENT ON COLUMN records.listed IS 'Answers look-ups by hash: generations and stamps once issued.';
+COMMENT ON COLUMN records.submitted_sha256 IS 'sha256 of the file as it was handed in (stamps).';
+COMMENT ON COLUMN records.iscc IS 'ISCC Image-Code, 256 bits, as text.';
+COMMENT ON COLUMN records.source_key IS 'Storage key of the image before its credential.';
+COMMENT ON COLUMN records.file_key IS 'Storage key of the finished file.';
+COMMENT ON COLUMN records.failure IS 'code, detail, next_step, status of what ended it.';
 
 CREATE TABLE generations (
     record_id    uuid PRIMARY KEY REFERENCES records (id),
@@ -155,6 +161,8 @@ CREATE TABLE generations (
     parameters   jsonb NOT NULL,
     model        jsonb
 );
+COMMENT ON COLUMN generations.parameters IS 'steps, width, height, guidance as asked for';
+COMMENT ON COLUMN generations.model IS 'NetworkInfo of the generator that made it';
 
 CREATE TABLE stamps (
     record_id            uuid PRIMARY KEY REFERENCES records (id),
@@ -164,6 +172,8 @@ CREATE TABLE stamps (
     parent_manifest_urn  text,
     ai_origin            boolean NOT NULL
 );
+COMMENT ON COLUMN stamps.prompt_commitment IS 'Hex; made by the submitter when the prompt stays there.';
+COMMENT ON COLUMN stamps.ai_origin IS 'May say AI-made: the submitter''s key is registered to a generator.';
 
 CREATE TABLE verifications (
     record_id   uuid PRIMARY KEY REFERENCES records (id),
@@ -171,6 +181,7 @@ CREATE TABLE verifications (
     filename    text,
     result      jsonb
 );
+COMMENT ON COLUMN verifications.upload_key IS 'Storage key while it waits for the worker; then deleted.';
 
 CREATE TABLE reports (
     record_id  uuid PRIMARY KEY REFERENCES records (id),

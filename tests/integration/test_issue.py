@@ -29,7 +29,9 @@ MODEL = {"name": "test", "revision": "1", "weights_sha256": "0" * 64, "licence":
 def produced(seed: int = 1) -> issue.Produced:
     pixels = picture(seed)
     data = encode_png(pixels)
-    return issue.Produced(data, "image/png", fingerprint(data, pixels), Evidence(statement="Nothing was compared."), MODEL)
+    return issue.Produced(
+        data, "image/png", fingerprint(data, pixels), Evidence(statement="Nothing was compared."), MODEL
+    )
 
 
 def accept(runtime: Runtime, prompt: str = "a boat", key: str | None = None) -> uuid.UUID:
@@ -98,7 +100,9 @@ def test_the_same_key_gives_the_same_record_and_another_request_a_conflict(runti
     assert error.value.code == "idempotency_key_reused"
 
 
-@pytest.mark.parametrize(("prompt", "code"), [("  ", "prompt_empty"), ("a" * 1001, "prompt_too_long"), ("a\x00", "prompt_malformed")])
+@pytest.mark.parametrize(
+    ("prompt", "code"), [("  ", "prompt_empty"), ("a" * 1001, "prompt_too_long"), ("a\x00", "prompt_malformed")]
+)
 def test_a_bad_prompt_is_refused_by_name(runtime: Runtime, prompt: str, code: str) -> None:
     with pytest.raises(BadRequest) as error:
         accept(runtime, prompt=prompt)

@@ -100,7 +100,10 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> KeyRing:
 
 @pytest.fixture(scope="session")
 def sign(ring: KeyRing) -> Callable[..., WrittenCredential]:
-    def signed(data: bytes, request: CredentialRequest, media_type: str = "image/png", by: KeyRing = ring) -> Any:
+    def signed(
+        data: bytes, request: CredentialRequest, media_type: str = "image/png", by: KeyRing | None = None
+    ) -> Any:
+        by = by or ring
         return write_credential(data, media_type, request, by.credential, root_pem=by.root_pem)
 
     return signed

@@ -99,6 +99,12 @@ def test_a_folder_with_anything_in_it_is_left_alone(keys_folder: Path) -> None:
     assert [path.name for path in keys_folder.parent.iterdir()] == ["keys"]
 
 
+def test_an_empty_folder_is_taken_and_closed_to_others(keys_folder: Path) -> None:
+    keys_folder.mkdir(parents=True, mode=0o755)
+    init_keys(keys_folder, ORIGIN, now=NOW)
+    assert stat.S_IMODE(keys_folder.stat().st_mode) == 0o700
+
+
 @pytest.mark.parametrize("files_written", [0, 1, 5])
 def test_an_init_killed_half_way_leaves_nothing_that_loads(keys_folder: Path, files_written: int) -> None:
     run = subprocess.run([sys.executable, "-c", KILLED_AT, str(keys_folder), str(files_written)], timeout=60)
@@ -116,7 +122,7 @@ def test_of_several_inits_at_once_one_wins(keys_folder: Path) -> None:
         assert run.stdout is not None
         assert run.stdout.readline() == "ready\n"
     answers = [answer.strip() for answer in _answers(runs)]
-    assert sorted(answers)[:3] == ["keys_exist"] * 3 or answers.count("keys_exist") == 3
+    assert answers.count("keys_exist") == 3
     assert load_keys(keys_folder).log.vkey in answers
     assert [path.name for path in keys_folder.parent.iterdir()] == ["keys"]
 

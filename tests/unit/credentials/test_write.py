@@ -168,6 +168,12 @@ def test_a_credential_that_cannot_be_read_is_not_painted_over(
     assert caught.value.code == "credential_unreadable"
 
 
+def test_statements_beyond_the_limit_are_refused_with_their_size(picture: Make, asked: Make, sign: Make) -> None:
+    with pytest.raises(BadRequest, match=r"come to 11\d{5} bytes; the limit is 1048575") as caught:
+        sign(picture(), asked(attribution={"statement": "x" * 1_100_000}))
+    assert caught.value.code == "credential_too_large"
+
+
 def test_bytes_that_are_no_image_get_one_clear_error(asked: Make, sign: Make) -> None:
     with pytest.raises(BadRequest) as caught:
         sign(b"\x89PNG\r\n\x1a\n and then nothing", asked())

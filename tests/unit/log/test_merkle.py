@@ -96,7 +96,7 @@ def changed(proof: list[bytes]) -> list[list[bytes]]:
     return [candidate for candidate in near if candidate != proof]
 
 
-# ---- roots and proofs ------------------------------------------------------------------------------------------------
+# ---- roots and proofs -----------------------------------------------------------------------------------------------
 
 
 def test_the_roots_are_those_of_the_certificate_transparency_test_vectors() -> None:
@@ -159,7 +159,7 @@ def test_pymerkle_agrees_on_roots_and_proofs() -> None:
             merkle.verify_consistency(old, size, tree.get_root(old), tree.get_root(size), ours)
 
 
-# ---- checks that must fail -------------------------------------------------------------------------------------------
+# ---- checks that must fail ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17, 31, 33])
@@ -239,7 +239,7 @@ def test_a_leaf_is_never_taken_for_a_node() -> None:
     assert leaf_hash(LEAVES[0] + LEAVES[1]) != node_hash(LEAVES[0], LEAVES[1])
 
 
-# ---- tiles -----------------------------------------------------------------------------------------------------------
+# ---- tiles ----------------------------------------------------------------------------------------------------------
 
 
 MANY = [leaf_hash(b"%d" % i) for i in range(70_000)]

@@ -1,0 +1,43 @@
+"""What the benchmarks share: percentiles, and a founded ledger in a folder that is thrown away."""
+
+import json
+import platform
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ledger import genesis
+from ledger.runtime import Runtime, open_runtime, sequencing
+from ledger.settings import Settings
+
+
+def spread(seconds: Sequence[float]) -> dict[str, float]:
+    """5th, 50th and 95th percentile in milliseconds, and the number of runs."""
+    low, middle, high = np.percentile(np.asarray(seconds) * 1000, (5, 50, 95))
+    return {"p5_ms": round(low, 2), "p50_ms": round(middle, 2), "p95_ms": round(high, 2), "runs": len(seconds)}
+
+
+def ratio(measured: Sequence[float], baseline: Sequence[float]) -> dict[str, float]:
+    """Ratio run by run: the two lists belong together pair by pair."""
+    low, middle, high = np.percentile(np.asarray(measured) / np.asarray(baseline), (5, 50, 95))
+    return {"p5": round(low, 3), "p50": round(middle, 3), "p95": round(high, 3)}
+
+
+def show(result: dict[str, Any]) -> None:
+    machine = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
+    print(json.dumps({"machine": machine, **result}, indent=2))
+
+
+@contextmanager
+def throwaway_ledger(**settings: Any) -> Iterator[Runtime]:
+    """A ledger with its own embedded database and a sequencer, in a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="lawful-benchmark-") as folder:
+        Path(folder).chmod(0o755)  # Postgres's account has to pass when root runs this
+        chosen = Settings(_env_file=None, home=Path(folder) / "ledger", **settings)  # type: ignore[call-arg]
+        genesis.found(chosen)
+        with open_runtime(chosen) as runtime, sequencing(runtime):
+            yield runtime

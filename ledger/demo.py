@@ -1,0 +1,258 @@
+"""`lawful demo`: the whole way once, with the very commands and the client that others use.
+
+Found a ledger in a folder, draw the built-in collection, index it, start `lawful up`, make an image over HTTP, then ask
+the ledger about that image and about copies of it. What is left behind: generated.png, report.json, summary.json, the
+copies, the collection and the ledger itself, so that a second run has less to do.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ledger import genesis, supervisor
+from ledger.client import Ledger
+from ledger.commands.files import write_whole
+from ledger.commands.frame import Invocation
+from ledger.commands.work import operator
+from ledger.database.session import open_database
+from ledger.errors import LedgerError, Unavailable
+from ledger.settings import Settings
+from ledger.tampering import copies
+from models.images import encode_png
+
+PROMPT = "a lighthouse in the manner of stained glass"
+SEED = 7
+VARIANTS = 4
+START_PATIENCE = supervisor.START_PATIENCE + 10
+STOP_PATIENCE = supervisor.STOP_PATIENCE + 10
+
+Say = Callable[[str], None]
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One copy and what the ledger said of it; `seconds` is the whole request as its sender sees it."""
+
+    name: str
+    file: str
+    answers: dict[str, str]
+    found_by: str | None
+    candidates: int
+    verdict: str
+    seconds: float
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What `summary.json` holds; `seconds` by step."""
+
+    url: str
+    page: str
+    prompt: str
+    seed: int
+    record: dict[str, Any]
+    finding: str
+    collection: dict[str, Any]
+    copies: list[Row]
+    seconds: dict[str, float]
+
+
+@contextmanager
+def demo(folder: Path, invocation: Invocation, say: Say) -> Iterator[Summary]:
+    """Do it all; the ledger serves while the context is open and is stopped, with all its parts, when it closes.
+
+    `invocation` gives further settings; its home is `folder`/ledger. Raises LedgerError as the commands do.
+    """
+    watch = _Watch(say)
+    folder.mkdir(parents=True, exist_ok=True)
+    own = Invocation(folder.absolute() / "ledger", (*invocation.overrides, f"port={_free_port(invocation)}"))
+    settings = own.settings()
+    watch.step("found", "founding a ledger (keys, database, the log's first entry)")
+    api_key = _found(settings)
+    with open_database(settings):  # holds the embedded server over the steps that come and go
+        watch.step("draw", "drawing the collection")
+        _draw(folder / "collection")
+        watch.step("index", "indexing it")
+        collection = _index(own, folder / "collection")
+        watch.step("start", "starting database, worker and web")
+        with _running(own) as url, Ledger(url, api_key=api_key) as ledger:
+            watch.step("generate", f"generating over HTTP: {PROMPT}")
+            made = ledger.generate(PROMPT, seed=SEED)
+            report = ledger.report(made.record["id"])
+            write_whole(folder / "generated.png", made.data, force=True)
+            write_whole(folder / "report.json", report, force=True)
+            watch.step("verify", "asking the ledger about it and about copies of it")
+            rows = _ask_about_copies(ledger, made.data, folder)
+            watch.end()
+            summary = Summary(
+                url=url,
+                page=f"{url}/r/{made.record['file_sha256']}",
+                prompt=PROMPT,
+                seed=SEED,
+                record=made.record,
+                finding=json.loads(report)["evidence"]["statement"],
+                collection=collection,
+                copies=rows,
+                seconds=watch.seconds,
+            )
+            document = msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n"
+            write_whole(folder / "summary.json", document, force=True)
+            yield summary
+            say("stopping …")
+
+
+def _found(settings: Settings) -> str:
+    """The API key of this demo's ledger, kept beside it for its next run."""
+    kept = settings.home / "demo-api-key"
+    key = genesis.found(settings).api_key
+    if key is None and kept.exists():
+        return kept.read_text(encoding="ascii").strip()
+    if key is None:
+        with open_database(settings) as database, database.sessions.begin() as session:
+            key = genesis.new_api_key(session, operator(session), "made by lawful demo")
+    with os.fdopen(os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(key + "\n")
+    return key
+
+
+def _draw(folder: Path) -> None:
+    """Drawn aside and moved there whole: a folder that exists is complete."""
+    if folder.exists():
+        return
+    from ledger.lab import draw_collection
+
+    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".collection-"))
+    try:
+        draw_collection(aside, VARIANTS)
+        aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _index(own: Invocation, folder: Path) -> dict[str, Any]:
+    done = subprocess.run(  # noqa: S603 - our own command
+        own.argv("index", str(folder / "works.csv"), "--collection", "atelier", "--json"),
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    answer = _document(done.stdout)
+    if done.returncode != 0 or answer is None:
+        raise _failed(answer, f"lawful index ended with exit code {done.returncode}")
+    return answer
+
+
+@contextmanager
+def _running(own: Invocation) -> Iterator[str]:
+    """`lawful up` as a process of its own; yields its URL once it is ready."""
+    process = subprocess.Popen(  # noqa: S603 - our own command
+        own.argv("up", "--supervised", "--json"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            told = b""
+            while (answer := _document(told)) is None and (line := process.stdout.readline()):
+                told += line
+            if answer is None or "url" not in answer:
+                raise _failed(answer, "lawful up ended before it was ready")
+            yield answer["url"]
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(STOP_PATIENCE)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _ask_about_copies(ledger: Ledger, png: bytes, folder: Path) -> list[Row]:
+    rows = []
+    (folder / "copies").mkdir(exist_ok=True)
+    for name, file, data in [*copies(png), ("unrelated picture", "unrelated.png", _unrelated())]:
+        path = folder / file if name == "original" else folder / "copies" / file
+        write_whole(path, data, force=True)
+        began = time.monotonic()
+        found = ledger.verify(data)
+        rows.append(
+            Row(
+                name=name,
+                file=str(path.relative_to(folder)),
+                answers=found["answers"],
+                found_by=found["found_by"],
+                candidates=len(found["candidates"]),
+                verdict=found["verdict"],
+                seconds=round(time.monotonic() - began, 3),
+            )
+        )
+    return rows
+
+
+def _unrelated() -> bytes:
+    """A picture that nobody's hand drew: interfering waves in three colours."""
+    y, x = np.mgrid[0:256, 0:256] / 256.0
+    waves = [np.sin(9 * x + k) * np.cos(7 * y - k) + np.sin(12 * (x * y) + 2 * k) for k in (0.0, 0.9, 2.1)]
+    return encode_png(np.stack([(wave + 2) * 63.75 for wave in waves], axis=-1).astype(np.uint8))
+
+
+def _free_port(invocation: Invocation) -> int:
+    """The port of the settings, or any other when that one is taken."""
+    settings = invocation.settings()
+    try:
+        supervisor.check_port(settings.host, settings.port)
+    except LedgerError:
+        with socket.create_server((settings.host, 0)) as listener:
+            return int(listener.getsockname()[1])
+    return settings.port
+
+
+def _document(told: bytes) -> dict[str, Any] | None:
+    """The JSON object that a command printed, once it is complete."""
+    try:
+        document = json.loads(told)
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _failed(answer: dict[str, Any] | None, otherwise: str) -> LedgerError:
+    """The error that a command of ours reported, told on."""
+    error = (answer or {}).get("error")
+    if error is None:
+        return Unavailable(
+            otherwise, code="demo_failed", next_step="read the lines above; `lawful doctor` may say more"
+        )
+    return LedgerError(error["detail"], code=error["code"], next_step=error["next_step"], status=error["status"])
+
+
+class _Watch:
+    """Says each step as it begins and how long it took."""
+
+    def __init__(self, say: Say) -> None:
+        self._say, self._began, self._step = say, time.monotonic(), ""
+        self.seconds: dict[str, float] = {}
+        self._start = self._began
+
+    def step(self, name: str, said: str) -> None:
+        self._close()
+        self._step = name
+        self._say(f"{said} …")
+
+    def end(self) -> None:
+        self._close()
+        self.seconds["total"] = round(time.monotonic() - self._start, 2)
+        self._say(f"done in {self.seconds['total']:.0f} s")
+
+    def _close(self) -> None:
+        now = time.monotonic()
+        if self._step:
+            self.seconds[self._step] = round(now - self._began, 2)
+        self._began = now

@@ -1,0 +1,1 @@
+"""Encoders: one network a file, each a `models.networks.Encoder`."""

@@ -1,0 +1,175 @@
+"""Where a network's files are, and on which device and in which precision it runs."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import model_info, snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+from models.errors import NetworkError
+from models.networks import CALL_DEFAULTS, NetworkInfo, weights_digest
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+HUB_TIMEOUT_S = 5.0
+# Safetensors only: a pickled checkpoint can run code when it is read.
+ENCODER_FILES = ("*.json", "*.safetensors", "README.md")
+# Where a model card does not say it in its header.
+LICENCES = {"openai/clip-vit-large-patch14": "MIT"}
+# Without accelerate the libraries say at length that they load the ordinary way: tell them to.
+LOW_MEMORY = find_spec("accelerate") is not None
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Files of one network on this machine. `revision` is the hub's commit, or "local" for a folder."""
+
+    folder: Path
+    name: str
+    revision: str
+    licence: str
+
+    def info(self, part: str | None = None) -> NetworkInfo:
+        """Identify the whole network, or one part of a pipeline, by a digest over its files (reads all of them)."""
+        folder = self.folder / part if part else self.folder
+        name = f"{self.name}/{part}" if part else self.name
+        return NetworkInfo(name, self.revision, weights_digest(folder), self.licence)
+
+
+def locate(source: str, files: tuple[str, ...] = ENCODER_FILES, *, complete: str = "config.json") -> Checkpoint:
+    """Find a folder, or a hub id in the local cache or on the hub, and return it with all `files`.
+
+    The cache is asked first: a network that was loaded once loads again without a network connection. Raises
+    NetworkError: network_missing for a folder without `complete`, network_unavailable for a hub id out of reach.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        if not (folder / complete).is_file():
+            raise NetworkError(
+                f"{folder.name!r} holds no {complete}.",
+                code="network_missing",
+                next_step="Point the setting at a folder that save_pretrained wrote.",
+            )
+        return Checkpoint(
+            folder, str(call_defaults(folder).get("name", folder.name)), "local", _licence(folder, source)
+        )
+    if not HUB_ID.fullmatch(source):
+        raise NetworkError(
+            f"{source!r} is neither a folder here nor a hub id of the form owner/name.",
+            code="network_missing",
+            next_step="Correct the setting.",
+        )
+    folder = _cached(source, files, complete) or _downloaded(source, files)
+    return Checkpoint(folder, source, folder.name, _licence(folder, source))
+
+
+def call_defaults(folder: Path) -> dict[str, Any]:
+    """Return what lawful.json beside a network says, or {}. Raises NetworkError when it is no JSON object."""
+    path = folder / CALL_DEFAULTS
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_bytes())
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise NetworkError(
+            f"{CALL_DEFAULTS} in {folder.name!r} is no JSON object.",
+            code="network_unreadable",
+            next_step="Correct or remove the file.",
+        )
+    return values
+
+
+def device_for(setting: str) -> torch.device:
+    """Return the device of a setting; "auto" is the first CUDA GPU, else the CPU. Raises NetworkError."""
+    if setting == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(setting)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise NetworkError(
+            f"The device {setting!r} is not available here.",
+            code="device_unavailable",
+            next_step="Set the device to auto or cpu.",
+        ) from error
+    return device
+
+
+def dtype_for(setting: str, device: torch.device) -> torch.dtype:
+    """Return the precision of a setting; "auto" is float32 on the CPU and bfloat16 elsewhere."""
+    if setting == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    return DTYPES[setting]
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Keep the libraries' own bars off the terminal while a network loads; the worker reports progress itself."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    libraries = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
+    for library in libraries:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in libraries:
+            library.enable_progress_bar()
+
+
+def unreadable(name: str, error: Exception) -> NetworkError:
+    """The files are there and do not make the network they should. The cause is chained: its text may name folders."""
+    return NetworkError(
+        f"The network {name!r} cannot be loaded ({type(error).__name__}).",
+        code="network_unreadable",
+        next_step="Fetch its files again, or point the setting at another network.",
+    )
+
+
+def _cached(source: str, files: tuple[str, ...], complete: str) -> Path | None:
+    try:
+        folder = Path(snapshot_download(source, allow_patterns=list(files), local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+    return folder if (folder / complete).is_file() and any(folder.rglob("*.safetensors")) else None
+
+
+def _downloaded(source: str, files: tuple[str, ...]) -> Path:
+    # One short question first: the download itself would retry for minutes where there is no way out.
+    try:
+        revision = model_info(source, timeout=HUB_TIMEOUT_S).sha
+        return Path(snapshot_download(source, revision=revision, allow_patterns=list(files)))
+    except Exception as error:  # the hub's client, its HTTP library and the disk each have their own
+        raise _unavailable(source) from error
+
+
+def _unavailable(source: str) -> NetworkError:
+    return NetworkError(
+        f"The network {source!r} is not on this machine, and the model hub did not hand it out.",
+        code="network_unavailable",
+        next_step=(
+            "Connect to the hub once (with an access token if the network asks for one), or copy its files here and "
+            "point the setting at their folder. The atelier profile needs no hub."
+        ),
+    )
+
+
+def _licence(folder: Path, source: str) -> str:
+    if licence := call_defaults(folder).get("licence"):
+        return str(licence)
+    card = folder / "README.md"
+    if card.is_file():
+        found = re.search(r"\A---\n(?:.*\n)*?license:\s*(\S+)", card.read_text("utf-8", "replace")[:20_000])
+        if found:
+            return found[1]
+    return LICENCES.get(source, "unknown")

@@ -1,0 +1,177 @@
+"""A founded ledger behind the HTTP application, and a worker without networks: everything of it is real but the engine."""
+
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+from litestar.testing import TestClient
+
+from attribution.evidence import (
+    ArtistShare,
+    CalibrationNote,
+    Evidence,
+    Neighbour,
+    NeighbourAxis,
+    Shares,
+    SnapshotRef,
+)
+from attribution.fingerprints import fingerprint
+from ledger import genesis, issue, verifications, verify
+from ledger.database.tables import Principal, Record, Verification
+from ledger.runtime import Runtime
+from ledger.web.app import create_app
+from models.images import decode, encode_png
+
+from .conftest import picture
+
+MODEL = {"name": "test-generator", "revision": "1", "weights_sha256": "0" * 64, "licence": "none"}
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> {{ 7*7 }} {% raw %}"
+
+EVIDENCE = Evidence(
+    snapshot=SnapshotRef(digest="ab" * 32, works=445, artists=8, collection="paintings"),
+    neighbours={
+        "clip": NeighbourAxis(
+            encoder="clip@0123456789abcdef",
+            nearest=[
+                Neighbour(work_id="w1", artist_id="a1", artist="Vincent van Gogh", title="Wheat Field", score=0.91, p_value=0.0022),
+                Neighbour(work_id="w2", artist_id="a1", artist="Vincent van Gogh", title="The Sower", score=0.83, p_value=0.047),
+                Neighbour(work_id=None, artist_id=None, artist=None, title="a protected work", score=0.7, protected=True, p_value=0.21),
+                Neighbour(work_id="w3", artist_id="a2", artist=HOSTILE, title=HOSTILE, score=0.6, p_value=0.5),
+            ],
+            calibration=CalibrationNote(n=445, method="leave-artist-out", smallest_p=0.0022, text="From 445 works, each compared with all other artists'."),
+        ),
+        "vae": NeighbourAxis(
+            encoder="vae@fedcba9876543210",
+            nearest=[Neighbour(work_id="w9", artist_id="a3", artist="Claude Monet", title="Haystacks", score=0.5)],
+        ),
+    },
+    shares={
+        "clip": Shares(
+            artists=[
+                ArtistShare(artist_id="a1", artist="Vincent van Gogh", share=0.58),
+                ArtistShare(artist_id="a2", artist=HOSTILE, share=0.11),
+                ArtistShare(artist_id=None, artist="protected works", share=0.004),
+            ],
+            none_of_these=0.306,
+            note="Fitted on held-out works of the collection.",
+        )
+    },
+    statement="Under clip the image stands closest to Vincent van Gogh (p = 0.0022).",
+    not_proven=["Similarity is not authorship."],
+)
+
+
+def png(seed: int = 1, side: int = 96) -> bytes:
+    return encode_png(picture(seed, side))
+
+
+def operator(runtime: Runtime) -> uuid.UUID:
+    with runtime.sessions() as session:
+        return session.scalars(sa.select(Principal.id).where(Principal.name == "operator")).one()
+
+
+def api_key(runtime: Runtime) -> str:
+    with runtime.sessions.begin() as session:
+        return genesis.new_api_key(session, session.scalars(sa.select(Principal.id)).first(), "test")  # type: ignore[arg-type]
+
+
+def generated(runtime: Runtime, seed: int = 1, evidence: Evidence = EVIDENCE, prompt: str = "a boat") -> uuid.UUID:
+    """An issued generation of `picture(seed)`."""
+    with runtime.sessions.begin() as session:
+        record_id = issue.accept_generation(
+            session,
+            principal_id=operator(runtime),
+            prompt=prompt,
+            seed=seed,
+            parameters={"steps": 4},
+            idempotency_key=None,
+            max_prompt_chars=1000,
+        )
+    do(runtime, record_id, evidence, image=png(seed))
+    return record_id
+
+
+def stamped(runtime: Runtime, image: bytes, model: str | None = None) -> uuid.UUID:
+    """An issued stamp of `image`."""
+    with runtime.sessions.begin() as session:
+        record_id = issue.accept_stamp(
+            session,
+            runtime,
+            principal_id=operator(runtime),
+            image=image,
+            media_type=decode(image).media_type,
+            declared_model=model,
+            prompt=None,
+            prompt_commitment=None,
+            idempotency_key=None,
+        )
+    do(runtime, record_id, EVIDENCE)
+    return record_id
+
+
+def looked(runtime: Runtime, image: bytes, filename: str | None = None) -> uuid.UUID:
+    """A finished verification of `image`."""
+    with runtime.sessions.begin() as session:
+        record_id = verifications.accept_verification(session, runtime, image=image, filename=filename, principal_id=None)
+    do(runtime, record_id, EVIDENCE)
+    return record_id
+
+
+def do(runtime: Runtime, record_id: uuid.UUID, evidence: Evidence, image: bytes | None = None) -> None:
+    """What the worker does with a job, the networks' answer being given."""
+    with runtime.sessions() as session:
+        record = session.get_one(Record, record_id)
+        look = session.get(Verification, record_id)
+    if look is not None:
+        if look.upload_key is None:
+            return
+        with runtime.sessions() as session:
+            found = verify.verify(
+                runtime.storage.get(look.upload_key),
+                session=session,
+                anchors_pem=runtime.keys.root_pem,
+                log_vkeys=runtime.log_vkeys,
+                examine=lambda _pixels, _found: evidence,
+                now=runtime.clock(),
+            )
+        verifications.record(runtime, record_id, found)
+        return
+    if record.state == "accepted":
+        data = image or (runtime.storage.get(record.source_key) if record.source_key else png())
+        decoded = decode(data)
+        model = MODEL if record.kind == "generation" else None
+        issue.sign(
+            runtime,
+            record_id,
+            issue.Produced(data, decoded.media_type, fingerprint(data, decoded.pixels), evidence, model),
+        )
+    issue.finish(runtime, record_id)
+
+
+@contextmanager
+def working(runtime: Runtime) -> Iterator[None]:
+    """Does every accepted job until the block ends."""
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.wait(0.02):
+            with runtime.sessions() as session:
+                waiting = session.scalars(sa.select(Record.id).where(Record.state == "accepted")).all()
+            for record_id in waiting:
+                do(runtime, record_id, EVIDENCE)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def serving(runtime: Runtime) -> Iterator[TestClient]:  # type: ignore[type-arg]
+    with TestClient(create_app(runtime.settings, runtime), raise_server_exceptions=False) as client:
+        yield client

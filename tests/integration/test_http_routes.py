@@ -1,0 +1,101 @@
+"""Every address, with every kind of key: who is let in, and that nobody else finds a way to write."""
+
+import datetime as dt
+
+import pytest
+import sqlalchemy as sa
+
+from ledger.database.tables import ApiKey, Record
+from ledger.runtime import Runtime
+
+from .http_ledger import api_key, generated, looked, png, serving, stamped
+
+pytestmark = pytest.mark.postgres
+
+KEYS = ("none", "unknown", "revoked", "other scheme", "valid")
+ID = "{record_id:uuid}"
+
+# method, path → the status for each of KEYS
+ANYONE = lambda status: dict.fromkeys(KEYS, status)  # noqa: E731
+WRITER = {"none": 401, "unknown": 401, "revoked": 401, "other scheme": 401, "valid": 202}
+TABLE = {
+    ("POST", "/v1/generations"): WRITER,
+    ("POST", "/v1/stamps"): WRITER,
+    ("POST", "/v1/verifications"): WRITER | {"none": 202},
+    ("GET", f"/v1/generations/{ID}"): ANYONE(200),
+    ("GET", f"/v1/stamps/{ID}"): ANYONE(200),
+    ("GET", f"/v1/verifications/{ID}"): ANYONE(200),
+    ("GET", "/v1/records"): ANYONE(200),
+    ("GET", f"/v1/records/{ID}"): ANYONE(200),
+    ("GET", f"/v1/records/{ID}/file"): ANYONE(200),
+    ("GET", f"/v1/records/{ID}/report"): ANYONE(200),
+    ("GET", f"/v1/records/{ID}/proof"): ANYONE(200),
+    ("GET", "/healthz"): ANYONE(200),
+    ("GET", "/readyz"): ANYONE(503),  # no worker runs beside these tests
+    ("GET", "/"): ANYONE(200),
+    ("POST", "/"): ANYONE(303),
+    ("GET", f"/v/{ID}"): ANYONE(200),
+    ("GET", "/r/{name:str}"): ANYONE(200),
+    ("GET", "/docs"): ANYONE(200),
+    ("GET", "/schema"): ANYONE(200),
+    ("GET", "/schema/openapi.json"): ANYONE(200),
+    ("GET", "/schema/{path:str}"): ANYONE(404),
+    ("GET", "/static/{file_path:path}"): ANYONE(200),
+}
+
+
+def test_every_route_lets_in_exactly_whom_the_table_says(runtime: Runtime) -> None:
+    generation, stamp, look = generated(runtime), stamped(runtime, png(2)), looked(runtime, png(3))
+    ids = {"/v1/stamps": stamp, "/v1/verifications": look, "/v/": look}
+    sent = {
+        "none": None,
+        "unknown": "Bearer lawful_nobody",
+        "revoked": f"Bearer {_revoked_key(runtime)}",
+        "other scheme": f"Basic {api_key(runtime)}",
+        "valid": f"bearer {api_key(runtime)}",
+    }
+    bodies = {
+        "/v1/generations": {"json": {"prompt": "a boat"}},
+        "/v1/records": {"params": {"file_sha256": "0" * 64}},
+    }
+    form = {"files": {"file": ("a.png", png(4))}}
+    wrong = []
+    with serving(runtime) as client:
+        routes = {
+            (method, route.path) for route in client.app.routes for method in route.methods - {"OPTIONS", "HEAD"}
+        }
+        assert routes == set(TABLE), "a route without a row in the table, or a row without a route"
+        for (method, path), expected in TABLE.items():
+            record_id = next((found for prefix, found in ids.items() if path.startswith(prefix)), generation)
+            address = path.replace(ID, str(record_id)).replace("{name:str}", str(generation))
+            address = address.replace("{path:str}", "nothing").replace("{file_path:path}", "style.css")
+            for key in KEYS:
+                headers = {"Authorization": sent[key]} if sent[key] else {}
+                request = bodies.get(path, form if method == "POST" else {})
+                response = client.request(method, address, headers=headers, follow_redirects=False, **request)
+                if response.status_code != expected[key]:
+                    wrong.append((method, path, key, response.status_code, expected[key], response.text[:200]))
+                if response.status_code == 401:
+                    assert response.headers["www-authenticate"] == "Bearer"
+    assert not wrong
+
+
+def test_a_refused_write_leaves_nothing_behind(runtime: Runtime) -> None:
+    with serving(runtime) as client:
+        for path, request in (
+            ("/v1/generations", {"json": {"prompt": "a boat"}}),
+            ("/v1/stamps", {"files": {"file": ("a.png", png())}}),
+        ):
+            assert client.post(path, **request).status_code == 401
+    with runtime.sessions() as session:
+        assert session.scalar(sa.select(sa.func.count()).select_from(Record)) == 0
+    assert not list(runtime.settings.files_folder.rglob("*.*"))
+
+
+def _revoked_key(runtime: Runtime) -> str:
+    key = api_key(runtime)
+    with runtime.sessions.begin() as session:
+        newest = session.scalars(sa.select(ApiKey).order_by(ApiKey.id.desc())).first()
+        assert newest is not None
+        newest.revoked_at = dt.datetime.now(dt.UTC)
+    return key
