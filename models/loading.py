@@ -111,6 +111,19 @@ def dtype_for(setting: str, device: torch.device) -> torch.dtype:
     return DTYPES[setting]
 
 
+def load_whole(kind: Any, folder: Path) -> Any:
+    """Load a transformers model in float32 from safetensors, on the CPU.
+
+    Raises ValueError when a weight is missing or has another shape: the library would draw it at random.
+    """
+    model, report = kind.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
+    )
+    if lacking := [*report["missing_keys"], *report["mismatched_keys"]]:
+        raise ValueError(f"{len(lacking)} weights are missing or of another shape, among them {lacking[0]}")
+    return model
+
+
 @contextmanager
 def without_progress_bars() -> Iterator[None]:
     """Keep the libraries' own bars off the terminal while a network loads; the worker reports progress itself."""

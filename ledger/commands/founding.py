@@ -19,10 +19,15 @@ def init(invocation: Invocation, as_json: bool) -> None:
     Safe to run again: it makes what is missing and keeps what is there. The API key is shown once, by the run that made
     it; only its digest is kept.
     """
+    from ledger.commands import work
+    from ledger.database.session import open_database
     from ledger.genesis import found
 
     settings = invocation.settings()
-    founded = found(settings)
+    with open_database(settings):  # keeps the embedded server between the two
+        founded = found(settings)
+        with work.founded(settings) as runtime, work.logged(runtime):
+            pass  # the first entry stands in the log before anybody is told of it
     if as_json:
         answer_json(
             {

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ledger import catalog, issue, lookup
 from ledger.commands.files import check_writable, read_image, write_whole
 from ledger.commands.frame import Invocation, answer_json, err, json_option, out, resume_with, shown
-from ledger.commands.work import do, founded, operator
+from ledger.commands.work import do, founded, logged, operator
 from ledger.lookup import RecordView
 from ledger.runtime import Runtime
 from ledger.sources import Grants
@@ -62,7 +62,7 @@ def index(
 
     settings = invocation.settings()
     called = collection or (source.resolve().name if source.is_dir() else source.stem)
-    with founded(settings) as runtime, _Progress() as progress:
+    with founded(settings) as runtime, logged(runtime), _Progress() as progress:
         resume_with("every finished batch is kept; the same command again goes on from there")
         indexed = catalog.index(
             runtime,

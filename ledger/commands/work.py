@@ -1,5 +1,6 @@
 """Doing a job: by the worker that runs, or here when none does. Who asks on the command line is the operator."""
 
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +12,10 @@ from uuid_utils.compat import uuid7
 
 from ledger import jobs
 from ledger.commands.frame import err
-from ledger.database.tables import Principal
+from ledger.database.tables import LogOutbox, Principal
 from ledger.errors import BadRequest, Conflict, NotFound, Unavailable
 from ledger.genesis import OPERATOR, new_api_key
-from ledger.runtime import Runtime, open_runtime
+from ledger.runtime import Runtime, open_runtime, sequencing
 from ledger.settings import Settings
 
 LOOK_AGAIN = 5.0  # seconds after which we see whether the worker still lives
@@ -64,6 +65,21 @@ def api_key_for(session: Session, name: str, generator: str | None) -> str:
             next_step="name the same generator, or use another name for another generator",
         )
     return new_api_key(session, known.id, "made by lawful keys api")
+
+
+@contextmanager
+def logged(runtime: Runtime) -> Iterator[None]:
+    """What is done inside is in the log when it ends, though no worker runs; else it follows when one does."""
+    with sequencing(runtime):
+        yield
+        deadline = time.monotonic() + runtime.settings.issue_timeout
+        while _waiting_entries(runtime) and time.monotonic() < deadline:
+            time.sleep(runtime.settings.sequencer_tick)
+
+
+def _waiting_entries(runtime: Runtime) -> int:
+    with runtime.sessions() as session:
+        return session.execute(sa.select(sa.func.count()).select_from(LogOutbox)).scalar_one()
 
 
 def do(runtime: Runtime, task: jobs.Task, record_id: uuid.UUID, timeout: float) -> None:

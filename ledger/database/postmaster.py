@@ -60,10 +60,11 @@ def _command(pid: int) -> str:
 
 
 def disown(lock: Path) -> None:
-    """Takes a dead server's process id out of its lock file, where it may by now be another process's.
+    """Takes a dead server's process id out of its lock file. Called only when no server of this cluster lives.
 
-    Postgres would wait for that process for ever. The rest of the file stays: by it Postgres sees whether children
-    of a killed server still write to the data. Called only when no server of this cluster lives.
+    By now the number may be another process's, or a zombie's that nobody reaps, as in a container: Postgres would
+    refuse to start for as long as that lasts. The rest of the file stays, for by it Postgres sees whether children of
+    a killed server still write to the data.
     """
     try:
         first, *rest = lock.read_text(errors="replace").splitlines(keepends=True)
@@ -71,8 +72,7 @@ def disown(lock: Path) -> None:
         return
     except ValueError:
         first, rest = "", []
-    if not first.strip().lstrip("-").isdigit():
-        if time.time() - lock.stat().st_mtime > 2:  # not just being written: cut off by a full disk
-            lock.unlink()
-    elif _command(abs(int(first))):
+    if first.strip().lstrip("-").isdigit():
         lock.write_text("".join((f"{NO_PROCESS}\n", *rest)))
+    elif time.time() - lock.stat().st_mtime > 2:  # not just being written: cut off by a full disk
+        lock.unlink()

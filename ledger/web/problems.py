@@ -4,7 +4,7 @@ Members beyond the RFC's: `code` (stable, documented), `next_step` (what to do a
 `instance` names the occurrence; for an unexpected error it is also in the log line that holds the traceback.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
@@ -23,14 +23,24 @@ from models.errors import ModelError
 PROBLEM_JSON = "application/problem+json"
 TYPE_PREFIX = "tag:lawful-ledger.org,2026:problem/"
 
-# What the framework itself refuses: status → code, what is told (empty: its own words) and the next thing to do.
+
+class Refusal(NamedTuple):
+    code: str
+    detail: str
+    next_step: str
+
+
+# What the framework itself refuses, by status; an empty detail leaves the framework's own words.
 FRAMEWORK = {
-    400: ("request_malformed", "", "send the request as /docs shows it"),
-    404: ("route_unknown", "there is nothing at this address", "see /docs for every address there is"),
-    405: ("method_not_allowed", "this address takes other methods", "use one that the Allow header names"),
-    413: ("body_too_large", "the body is larger than this address takes", "send less; the first page names the limit"),
-    422: ("validation_failed", "", "correct the named fields; /docs shows their limits"),
+    400: Refusal("request_malformed", "", "send the request as /docs shows it"),
+    404: Refusal("route_unknown", "there is nothing at this address", "see /docs for every address there is"),
+    405: Refusal("method_not_allowed", "this address takes other methods", "use one that the Allow header names"),
+    413: Refusal(
+        "body_too_large", "the body is larger than this address takes", "send less; the first page names the limit"
+    ),
+    422: Refusal("validation_failed", "", "correct the named fields; /docs shows their limits"),
 }
+OTHERWISE = Refusal("request_refused", "", "see /docs")
 
 _logger = structlog.get_logger(__name__)
 
@@ -123,9 +133,9 @@ def _of_framework(error: HTTPException, instance: str) -> Problem:
     extra = error.extra if isinstance(error.extra, list) else []
     fields = [_field_error(each) for each in extra if isinstance(each, dict)]
     status = 422 if fields else error.status_code
-    code, told, next_step = FRAMEWORK.get(status, ("request_refused", "", "see /docs"))
-    detail = told or "; ".join(f"{each.field}: {each.message}" for each in fields) or error.detail
-    return _problem(status, code, detail, next_step, instance, fields)
+    refusal = FRAMEWORK.get(status, OTHERWISE)
+    detail = refusal.detail or "; ".join(f"{each.field}: {each.message}" for each in fields) or error.detail
+    return _problem(status, refusal.code, detail, refusal.next_step, instance, fields)
 
 
 def _field_error(said: dict[str, Any]) -> FieldError:

@@ -1,16 +1,18 @@
 """One image out of a request: a multipart form with a `file`, or the bare bytes. Counted while it arrives.
 
-The framework counts the body as it streams and answers 413 at the limit; a file of a form is spooled to disk beyond a
-megabyte, so that a slow or endless upload fills neither memory nor disk.
+The framework counts the whole body and answers 413 at its limit. The parts of a form are counted here; a file is spooled
+to disk beyond a megabyte, and its place is given back whatever happens: the framework's own reader of forms leaves a
+refused upload lying until the garbage collector comes.
 """
 
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any
 
 from litestar import Request
-from litestar.datastructures import UploadFile
+from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
 
 from ledger.errors import BadRequest, TooLarge
 from ledger.web.problems import Unsupported
@@ -18,6 +20,8 @@ from ledger.web.problems import Unsupported
 FORM_OVERHEAD = 64 * 2**10
 """What the parts of a form may add to the file, in bytes: their headers and the text fields."""
 
+MAX_PARTS = 8
+IN_MEMORY = 2**20
 BARE_TYPES = ("image/png", "image/jpeg", "image/webp", "application/octet-stream")
 FILENAME_CHARS = 200
 
@@ -35,52 +39,91 @@ async def read_upload(request: "Request[Any, Any, Any]", *, limit: int, bare: bo
     Raises BadRequest for a broken form or one without a file, Unsupported for other content types, TooLarge.
     An empty file is returned as it is: what it is not, the image decoder says best.
     """
-    content_type = request.content_type[0]
+    content_type, options = request.content_type
     if content_type == "multipart/form-data":
-        return await _from_form(request, limit)
+        with SpooledTemporaryFile(max_size=IN_MEMORY) as spool:
+            return await _read_form(request, options.get("boundary", ""), limit, spool)
     if bare and content_type in BARE_TYPES:
         data = await request.body()
         if len(data) > limit:
             raise _too_large(limit)
         return Upload(data, None, {})
+    otherwise = f", or the image itself as {BARE_TYPES[0]}" if bare else ""
     raise Unsupported(
         f"Content-Type: {content_type[:80] or 'none'} is not taken here",
-        next_step="send multipart/form-data with a part `file`"
-        + (f", or the image itself as {BARE_TYPES[0]}" if bare else ""),
+        next_step="send multipart/form-data with a part `file`" + otherwise,
     )
 
 
-async def _from_form(request: "Request[Any, Any, Any]", limit: int) -> Upload:
+async def _read_form(request: "Request[Any, Any, Any]", boundary: str, limit: int, spool: IO[bytes]) -> Upload:
+    parts = _Parts(limit, spool)
     try:
-        form = await request.form()
-        for value in form.values():
-            if isinstance(value, str):
-                value.encode()  # some charsets make lone surrogates, which nothing behind this takes
-    except (UnicodeError, LookupError) as error:  # a text part in bytes that its charset has not, or an unknown charset
-        raise _malformed("a text field is not in the charset it claims") from error
-    upload: UploadFile | None = None
-    fields: dict[str, str] = {}
-    for name, value in form.multi_items():
-        if name == "file" and isinstance(value, UploadFile) and upload is None:
-            upload = value
-        elif name != "file" and isinstance(value, str) and name not in fields:
-            fields[name] = value
-        elif name == "file" and value == "":
-            continue  # what a browser sends when no file was chosen
+        with PushMultipartParser(boundary, max_segment_count=MAX_PARTS) as parser:
+            async for chunk in request.stream():
+                for event in parser.parse(chunk) if chunk and not parser.closed else ():
+                    parts.take(event)
+    except ParserLimitReached as error:
+        raise _malformed(f"more than {MAX_PARTS} parts, or a part with unusual headers") from error
+    except (MultipartError, UnicodeError) as error:
+        raise _malformed("it is no complete multipart/form-data in UTF-8") from error
+    return parts.upload()
+
+
+class _Parts:
+    """What the parser found so far: one file and some text fields, each at most once."""
+
+    def __init__(self, limit: int, spool: IO[bytes]) -> None:
+        self._limit = limit
+        self._spool = spool
+        self._part: MultipartSegment | None = None
+        self._text = bytearray()
+        self._filename: str | None = None
+        self._fields: dict[str, str] = {}
+
+    def take(self, event: MultipartSegment | bytes | bytearray | None) -> None:
+        """The next event: the head of a part, some of its bytes, or None for its end."""
+        if isinstance(event, MultipartSegment):
+            self._part = self._expected(event)
+        elif event is None:
+            self._end()
+        elif self._is_file():
+            if self._spool.tell() + len(event) > self._limit:
+                raise _too_large(self._limit)
+            self._spool.write(event)
         else:
-            raise _malformed(
-                f"the part `{printable(name, 40)}` is sent twice, or text is sent for a file, or a file for text"
+            if len(self._text) + len(event) > FORM_OVERHEAD:
+                raise _malformed(f"a text field of more than {FORM_OVERHEAD:,} bytes")
+            self._text += event
+
+    def upload(self) -> Upload:
+        if self._filename is None:
+            raise BadRequest(
+                "file: no image was sent",
+                code="file_missing",
+                next_step="choose a PNG, JPEG or WebP and send it as the part `file`",
             )
-    if upload is None:
-        raise BadRequest(
-            "file: no image was sent",
-            code="file_missing",
-            next_step="choose a PNG, JPEG or WebP and send it as the part `file`",
-        )
-    data = await upload.read()
-    if len(data) > limit:
-        raise _too_large(limit)
-    return Upload(data, printable(upload.filename, FILENAME_CHARS) or None, fields)
+        self._spool.seek(0)
+        return Upload(self._spool.read(), printable(self._filename, FILENAME_CHARS) or None, self._fields)
+
+    def _expected(self, part: MultipartSegment) -> MultipartSegment:
+        name = part.name or ""
+        if name in self._fields or (name == "file" and self._filename is not None):
+            raise _malformed(f"the part `{printable(name, 40)}` is sent twice")
+        if (part.filename is not None) != (name == "file"):
+            wanted = "a file" if name == "file" else "text"
+            raise _malformed(f"the part `{printable(name, 40)}` must be {wanted}")
+        return part
+
+    def _is_file(self) -> bool:
+        return self._part is not None and self._part.name == "file"
+
+    def _end(self) -> None:
+        assert self._part is not None
+        if not self._is_file():
+            self._fields[str(self._part.name)] = self._text.decode()
+        elif self._part.filename or self._part.size:  # neither is what a browser sends when no file was chosen
+            self._filename = str(self._part.filename)
+        self._part, self._text = None, bytearray()
 
 
 def printable(text: str, limit: int) -> str:
@@ -90,7 +133,7 @@ def printable(text: str, limit: int) -> str:
 
 
 def _malformed(detail: str) -> BadRequest:
-    return BadRequest(detail, code="form_malformed", next_step="send the form as /docs shows it")
+    return BadRequest(f"the form: {detail}", code="form_malformed", next_step="send the form as /docs shows it")
 
 
 def _too_large(limit: int) -> TooLarge:

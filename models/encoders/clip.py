@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from transformers import CLIPVisionModelWithProjection
 
 from models.encoders.preprocessing import CLIP_MEAN, CLIP_STD, encode_in_batches, normalised, shorter_side_and_crop
-from models.loading import device_for, locate, unreadable, without_progress_bars
+from models.loading import device_for, load_whole, locate, unreadable, without_progress_bars
 from models.networks import NetworkInfo
 
 BATCH = 16
@@ -35,9 +35,7 @@ class ClipEncoder:
         place = device_for(device)
         try:
             with without_progress_bars():
-                model = CLIPVisionModelWithProjection.from_pretrained(
-                    checkpoint.folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
-                )
+                model = load_whole(CLIPVisionModelWithProjection, checkpoint.folder)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise unreadable(checkpoint.name, error) from error
         return cls(model, checkpoint.info(), place)

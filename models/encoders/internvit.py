@@ -20,7 +20,7 @@ from models.encoders.preprocessing import (
     normalised,
     shorter_side_and_crop,
 )
-from models.loading import device_for, locate, unreadable, without_progress_bars
+from models.loading import device_for, load_whole, locate, unreadable, without_progress_bars
 from models.networks import NetworkInfo
 
 BATCH = 8
@@ -60,7 +60,8 @@ class InternVitEncoder:
             config = json.loads((checkpoint.folder / "config.json").read_bytes())
             original = config.get("model_type") == ORIGINAL
             with without_progress_bars():
-                model = _from_original(checkpoint.folder, config) if original else _native(checkpoint.folder)
+                folder = checkpoint.folder
+                model = _from_original(folder, config) if original else load_whole(InternVLVisionModel, folder)
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise unreadable(checkpoint.name, error) from error
         return cls(model, checkpoint.info(), place)
@@ -112,10 +113,6 @@ def native_weights(original: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]
         else:
             weights[name] = tensor
     return weights
-
-
-def _native(folder: Path) -> Any:
-    return InternVLVisionModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, local_files_only=True)
 
 
 def _from_original(folder: Path, config: dict[str, Any]) -> Any:

@@ -1,10 +1,13 @@
 """A founded ledger behind the HTTP application, and a worker without networks: everything of it is real but the engine."""
 
+import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import httpx
 import sqlalchemy as sa
 from litestar.testing import TestClient
 
@@ -21,7 +24,8 @@ from attribution.fingerprints import fingerprint
 from ledger import genesis, issue, verifications, verify
 from ledger.database.tables import Principal, Record, Verification
 from ledger.runtime import Runtime
-from ledger.web.app import create_app
+from ledger.settings import Settings
+from ledger.web.app import create_app, serve
 from models.images import decode, encode_png
 
 from .conftest import picture
@@ -35,12 +39,39 @@ EVIDENCE = Evidence(
         "clip": NeighbourAxis(
             encoder="clip@0123456789abcdef",
             nearest=[
-                Neighbour(work_id="w1", artist_id="a1", artist="Vincent van Gogh", title="Wheat Field", score=0.91, p_value=0.0022),
-                Neighbour(work_id="w2", artist_id="a1", artist="Vincent van Gogh", title="The Sower", score=0.83, p_value=0.047),
-                Neighbour(work_id=None, artist_id=None, artist=None, title="a protected work", score=0.7, protected=True, p_value=0.21),
+                Neighbour(
+                    work_id="w1",
+                    artist_id="a1",
+                    artist="Vincent van Gogh",
+                    title="Wheat Field",
+                    score=0.91,
+                    p_value=0.0022,
+                ),
+                Neighbour(
+                    work_id="w2",
+                    artist_id="a1",
+                    artist="Vincent van Gogh",
+                    title="The Sower",
+                    score=0.83,
+                    p_value=0.047,
+                ),
+                Neighbour(
+                    work_id=None,
+                    artist_id=None,
+                    artist=None,
+                    title="a protected work",
+                    score=0.7,
+                    protected=True,
+                    p_value=0.21,
+                ),
                 Neighbour(work_id="w3", artist_id="a2", artist=HOSTILE, title=HOSTILE, score=0.6, p_value=0.5),
             ],
-            calibration=CalibrationNote(n=445, method="leave-artist-out", smallest_p=0.0022, text="From 445 works, each compared with all other artists'."),
+            calibration=CalibrationNote(
+                n=445,
+                method="leave-artist-out",
+                smallest_p=0.0022,
+                text="From 445 works, each compared with all other artists'.",
+            ),
         ),
         "vae": NeighbourAxis(
             encoder="vae@fedcba9876543210",
@@ -114,7 +145,9 @@ def stamped(runtime: Runtime, image: bytes, model: str | None = None) -> uuid.UU
 def looked(runtime: Runtime, image: bytes, filename: str | None = None) -> uuid.UUID:
     """A finished verification of `image`."""
     with runtime.sessions.begin() as session:
-        record_id = verifications.accept_verification(session, runtime, image=image, filename=filename, principal_id=None)
+        record_id = verifications.accept_verification(
+            session, runtime, image=image, filename=filename, principal_id=None
+        )
     do(runtime, record_id, EVIDENCE)
     return record_id
 
@@ -175,3 +208,39 @@ def working(runtime: Runtime) -> Iterator[None]:
 def serving(runtime: Runtime) -> Iterator[TestClient]:  # type: ignore[type-arg]
     with TestClient(create_app(runtime.settings, runtime), raise_server_exceptions=False) as client:
         yield client
+
+
+@contextmanager
+def served(runtime: Runtime) -> Iterator[str]:
+    """The ledger behind the real server, in a thread; yields its address, which is the settings' port."""
+    stop, failure = threading.Event(), []
+
+    def run() -> None:
+        try:
+            serve(runtime.settings, stop)
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    address = f"http://127.0.0.1:{runtime.settings.port}"
+    try:
+        for _ in range(400):
+            assert not failure, failure
+            try:
+                httpx.get(address + "/healthz", trust_env=False)
+                break
+            except httpx.TransportError:
+                time.sleep(0.05)
+        yield address
+    finally:
+        stop.set()
+        thread.join(20)
+    assert not thread.is_alive(), "the server did not stop when it was told to"
+
+
+def with_a_port(settings: Settings) -> Settings:
+    """The same ledger on a port that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    return settings.model_copy(update={"port": port, "public_url": f"http://127.0.0.1:{port}"})

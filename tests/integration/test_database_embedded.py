@@ -278,21 +278,25 @@ def test_an_open_database_goes_on_after_its_server_was_killed(new_folder: Path) 
     assert not running(new_folder)
 
 
-def test_leftovers_that_name_somebody_elses_process_hinder_nobody(folder: Path) -> None:
+@pytest.mark.parametrize("command", [["sleep", "60"], ["true"]], ids=["living", "zombie"])
+def test_leftovers_that_name_another_process_hinder_nobody(folder: Path, command: list[str]) -> None:
     server = EmbeddedPostgres(folder)
     os.kill(pid(folder), signal.SIGKILL)
     time.sleep(0.5)
     server.detach()
-    # As after a reboot: the number is another process's now, of the very account that Postgres runs as.
+    # As after a reboot: the number is another process's now, of the very account that Postgres runs as. A zombie's
+    # number is taken too: nobody has waited for it yet.
     owner = (folder / "cluster/data").stat().st_uid
-    stranger = subprocess.Popen(["sleep", "60"], user=owner if os.geteuid() == 0 else None)
+    stranger = subprocess.Popen(command, user=owner if os.geteuid() == 0 else None)
+    time.sleep(0.2)
     for leftover in (folder / "cluster/data/postmaster.pid", folder / "cluster/run/.s.PGSQL.5432.lock"):
         _, *rest = leftover.read_text().splitlines(keepends=True)
         leftover.write_text("".join((f"{stranger.pid}\n", *rest)))
     server = EmbeddedPostgres(folder)
     assert query(server.url("lawful_app"), "SELECT 1") == 1
     server.detach()
-    assert stranger.poll() is None
+    if command[0] == "sleep":
+        assert stranger.poll() is None, "nobody kills what is not his"
     stranger.kill()
     stranger.wait()
 

@@ -67,11 +67,12 @@ REQUESTS = {
     "zero bytes": ("POST", "/v1/verifications", {"files": {"file": ("a.png", b"")}}, 422, "image_empty"),
     "two files": ("POST", "/v1/verifications", {"files": [("file", ("a", png())), ("file", ("b", png()))]}, 400, "form_malformed"),
     "a field too many": ("POST", "/v1/verifications", {"files": {"file": ("a", png())}, "data": {"x": "y"}}, 400, "form_malformed"),
-    "no boundary": ("POST", "/v1/verifications", {"headers": {"content-type": "multipart/form-data"}}, 400, "request_malformed"),
-    "a torn form": ("POST", "/v1/verifications", {"content": b"--x\r\nContent-", "headers": FORM}, 400, "request_malformed"),
+    "no boundary": ("POST", "/v1/verifications", {"headers": {"content-type": "multipart/form-data"}}, 400, "form_malformed"),
+    "a torn form": ("POST", "/v1/verifications", {"content": b"--x\r\nContent-", "headers": FORM}, 400, "form_malformed"),
+    "an endless text field": ("POST", "/v1/stamps", {"data": {"prompt": "x" * 100_000}, "files": {"file": ("a", png())}}, 400, "form_malformed"),
+    "a text field as a file": ("POST", "/v1/stamps", {"files": {"prompt": ("a", png())}}, 400, "form_malformed"),
+    "nine parts": ("POST", "/v1/stamps", {"files": {"file": ("a", png())}, "data": {str(n): "" for n in range(9)}}, 400, "form_malformed"),
     "text in no charset": ("POST", "/v1/stamps", {"content": part('name="model"', b"\xff\xfe"), "headers": FORM}, 400, "form_malformed"),
-    "a made-up charset": ("POST", "/v1/stamps", {"content": part('name="model"\r\nContent-Type: text/plain; charset=nope'), "headers": FORM}, 400, "form_malformed"),
-    "surrogates by charset": ("POST", "/v1/stamps", {"content": part('name="prompt"\r\nContent-Type: text/plain; charset=unicode_escape', rb"\ud800"), "headers": FORM}, 400, "form_malformed"),
     "text for a file": ("POST", "/v1/stamps", {"content": part('name="file"'), "headers": FORM}, 400, "form_malformed"),
     "a commitment that is none": ("POST", "/v1/stamps", {"files": {"file": ("a", png())}, "data": {"prompt_commitment": "x"}}, 400, "prompt_commitment_malformed"),
     "a model of 201": ("POST", "/v1/stamps", {"files": {"file": ("a", png())}, "data": {"model": "m" * 201}}, 400, "model_malformed"),
@@ -109,7 +110,9 @@ def test_every_refusal_is_a_problem_with_its_own_code(runtime: Runtime) -> None:
 
 def test_the_wrong_field_is_named(runtime: Runtime) -> None:
     with serving(runtime) as client:
-        problem = send(client, api_key(runtime), "POST", "/v1/generations", {"json": {"prompt": "a", "steps": 0}}).json()
+        problem = send(
+            client, api_key(runtime), "POST", "/v1/generations", {"json": {"prompt": "a", "steps": 0}}
+        ).json()
     assert problem["errors"] == [{"field": "steps", "message": "Expected `int` >= 1"}]
 
 
@@ -177,7 +180,9 @@ def test_an_abandoned_generation_answers_with_what_ended_it(runtime: Runtime) ->
             idempotency_key="order-1",
             max_prompt_chars=100,
         )
-    issue.abandon(runtime, record_id, {"code": "prompt_refused", "detail": "no", "next_step": "say it otherwise", "status": 422})
+    issue.abandon(
+        runtime, record_id, {"code": "prompt_refused", "detail": "no", "next_step": "say it otherwise", "status": 422}
+    )
     with serving(runtime) as client:
         assert client.get(f"/v1/generations/{record_id}").json()["code"] == "prompt_refused"
         assert client.get(f"/v1/generations/{record_id}").status_code == 422

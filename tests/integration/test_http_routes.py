@@ -61,9 +61,7 @@ def test_every_route_lets_in_exactly_whom_the_table_says(runtime: Runtime) -> No
     form = {"files": {"file": ("a.png", png(4))}}
     wrong = []
     with serving(runtime) as client:
-        routes = {
-            (method, route.path) for route in client.app.routes for method in route.methods - {"OPTIONS", "HEAD"}
-        }
+        routes = {(method, route.path) for route in client.app.routes for method in route.methods - {"OPTIONS", "HEAD"}}
         assert routes == set(TABLE), "a route without a row in the table, or a row without a route"
         for (method, path), expected in TABLE.items():
             record_id = next((found for prefix, found in ids.items() if path.startswith(prefix)), generation)

@@ -1,0 +1,153 @@
+"""The web process as it runs: `lawful run web`, a real socket, uploads that never end, a clean stop."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ledger import genesis
+from ledger.errors import Conflict, LedgerError
+from ledger.settings import Settings
+from ledger.web.app import serve
+
+from .http_ledger import png, with_a_port
+
+pytestmark = pytest.mark.postgres
+
+LINUX = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+
+
+@contextmanager
+def process(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    """`lawful run web` with these settings, ready to answer."""
+    environment = {
+        **os.environ,
+        "LAWFUL_HOME": str(settings.home),
+        "LAWFUL_PORT": str(settings.port),
+        "LAWFUL_DATABASE_URL": settings.database_url.get_secret_value(),  # type: ignore[union-attr]
+        "LAWFUL_DATABASE_OWNER_URL": settings.database_owner_url.get_secret_value(),  # type: ignore[union-attr]
+    }
+    with subprocess.Popen(
+        [sys.executable, "-m", "ledger.cli", "run", "web"], env=environment, cwd=settings.home
+    ) as web:
+        try:
+            for _ in range(600):
+                assert web.poll() is None, "the web process ended before it answered"
+                try:
+                    httpx.get(f"http://127.0.0.1:{settings.port}/healthz", trust_env=False)
+                    break
+                except httpx.TransportError:
+                    time.sleep(0.1)
+            yield web
+        finally:
+            if web.poll() is None:
+                web.kill()
+
+
+@pytest.fixture
+def founded(settings: Settings) -> Settings:
+    settings = with_a_port(settings)
+    genesis.found(settings)
+    return settings
+
+
+@LINUX
+def test_an_endless_upload_is_refused_early_and_fills_neither_memory_nor_disk(founded: Settings) -> None:
+    with process(founded) as web, socket.create_connection(("127.0.0.1", founded.port)) as connection:
+        before, files = _memory(web.pid), _open_temporary_files(web.pid)
+        connection.sendall(
+            b"POST /v1/verifications HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+            b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+        )
+        _chunk(connection, b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n')
+        megabyte, sent = b"x" * 2**20, 0
+        connection.setblocking(False)
+        answer = b""
+        while sent < 2 * 2**30 and not answer:
+            connection.setblocking(True)
+            _chunk(connection, megabyte)
+            sent += len(megabyte)
+            connection.setblocking(False)
+            try:
+                answer = connection.recv(65536)
+            except BlockingIOError:
+                continue
+        assert answer.startswith(b"HTTP/1.1 413 "), answer[:200]
+        assert b"application/problem+json" in answer
+        assert sent < founded.max_upload_bytes + 40 * 2**20
+        assert _memory(web.pid) - before < 3 * founded.max_upload_bytes
+        assert _open_temporary_files(web.pid) == files, "the spooled part is gone"
+        httpx.get(f"http://127.0.0.1:{founded.port}/healthz", trust_env=False).raise_for_status()
+
+
+@LINUX
+def test_an_announced_upload_over_the_limit_or_without_a_key_is_refused_unread(founded: Settings) -> None:
+    with process(founded) as web:
+        for path, status in (("/v1/verifications", b"413"), ("/v1/stamps", b"401")):
+            with socket.create_connection(("127.0.0.1", founded.port)) as connection:
+                connection.settimeout(20)
+                connection.sendall(
+                    f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+                    f"Content-Length: {2 * 2**30}\r\n\r\n".encode()
+                )
+                assert connection.recv(65536).startswith(b"HTTP/1.1 " + status)
+        maps = Path(f"/proc/{web.pid}/maps").read_text()
+        assert "libtorch" not in maps, "the web process never loads torch"
+        assert "faiss" not in maps
+
+
+def test_the_server_tells_nothing_of_itself_and_ends_when_it_is_told_to(founded: Settings) -> None:
+    with process(founded) as web:
+        response = httpx.post(
+            f"http://127.0.0.1:{founded.port}/v1/verifications",
+            content=png(),
+            headers={"content-type": "image/png"},
+            trust_env=False,
+        )
+        assert response.status_code == 202
+        assert "server" not in response.headers
+        began = time.monotonic()
+        web.send_signal(signal.SIGTERM)
+        assert web.wait(20) in {0, 128 + signal.SIGTERM, -signal.SIGTERM}
+        assert time.monotonic() - began < 15
+
+
+def test_a_busy_address_is_one_clear_error(founded: Settings) -> None:
+    with socket.create_server(("127.0.0.1", founded.port)), pytest.raises(Conflict) as error:
+        serve(founded, threading.Event())
+    assert error.value.code == "address_in_use"
+
+
+def test_a_ledger_that_was_never_founded_is_one_clear_error(settings: Settings) -> None:
+    with pytest.raises(LedgerError) as error:
+        serve(settings, threading.Event())
+    assert "lawful init" in error.value.next_step
+
+
+def _chunk(connection: socket.socket, data: bytes) -> None:
+    connection.sendall(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+
+
+def _memory(pid: int) -> int:
+    """Most memory the process ever had, in bytes."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError
+
+
+def _open_temporary_files(pid: int) -> list[str]:
+    return [
+        target
+        for each in Path(f"/proc/{pid}/fd").iterdir()
+        if (target := str(each.readlink())).startswith(os.environ.get("TMPDIR", "/tmp")) and "deleted" in target
+    ]
