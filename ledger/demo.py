@@ -32,10 +32,9 @@ from ledger.settings import Settings
 from ledger.tampering import copies
 from models.images import encode_png
 
-PROMPT = "a lighthouse in the manner of stained glass"
+PROMPT = "a lighthouse in the manner of Studio Clerestory"
 SEED = 7
-VARIANTS = 4
-START_PATIENCE = supervisor.START_PATIENCE + 10
+VARIANTS = 3  # of every subject by every studio
 STOP_PATIENCE = supervisor.STOP_PATIENCE + 10
 
 Say = Callable[[str], None]
@@ -85,7 +84,7 @@ def demo(folder: Path, invocation: Invocation, say: Say) -> Iterator[Summary]:
         watch.step("index", "indexing it")
         collection = _index(own, folder / "collection")
         watch.step("start", "starting database, worker and web")
-        with _running(own) as url, Ledger(url, api_key=api_key) as ledger:
+        with _running(own, folder / "ledger.log") as url, Ledger(url, api_key=api_key) as ledger:
             watch.step("generate", f"generating over HTTP: {PROMPT}")
             made = ledger.generate(PROMPT, seed=SEED)
             report = ledger.report(made.record["id"])
@@ -152,11 +151,16 @@ def _index(own: Invocation, folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _running(own: Invocation) -> Iterator[str]:
-    """`lawful up` as a process of its own; yields its URL once it is ready."""
-    process = subprocess.Popen(  # noqa: S603 - our own command
-        own.argv("up", "--supervised", "--json"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-    )
+def _running(own: Invocation, log: Path) -> Iterator[str]:
+    """`lawful up` as a process of its own, with its messages in `log`; yields its URL once it is ready."""
+    with log.open("wb") as messages:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            own.argv("up", "--supervised", "--json"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=messages,
+            start_new_session=True,
+        )
     with process:
         try:
             assert process.stdout is not None
@@ -164,7 +168,7 @@ def _running(own: Invocation) -> Iterator[str]:
             while (answer := _document(told)) is None and (line := process.stdout.readline()):
                 told += line
             if answer is None or "url" not in answer:
-                raise _failed(answer, "lawful up ended before it was ready")
+                raise _failed(answer, f"lawful up ended before it was ready; {log} says why")
             yield answer["url"]
         finally:
             process.send_signal(signal.SIGINT)
@@ -227,9 +231,7 @@ def _failed(answer: dict[str, Any] | None, otherwise: str) -> LedgerError:
     """The error that a command of ours reported, told on."""
     error = (answer or {}).get("error")
     if error is None:
-        return Unavailable(
-            otherwise, code="demo_failed", next_step="read the lines above; `lawful doctor` may say more"
-        )
+        return Unavailable(otherwise, code="demo_failed", next_step="see `lawful --home demo/ledger doctor`")
     return LedgerError(error["detail"], code=error["code"], next_step=error["next_step"], status=error["status"])
 
 

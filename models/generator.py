@@ -12,7 +12,16 @@ from diffusers import DiffusionPipeline
 from numpy.typing import NDArray
 
 from models.errors import NetworkError, PromptError
-from models.loading import LOW_MEMORY, call_defaults, device_for, dtype_for, locate, unreadable, without_progress_bars
+from models.loading import (
+    LOAD_ERRORS,
+    LOW_MEMORY,
+    call_defaults,
+    device_for,
+    dtype_for,
+    locate,
+    unreadable,
+    without_progress_bars,
+)
 from models.networks import NetworkInfo
 
 INDEX = "model_index.json"
@@ -36,6 +45,7 @@ class CallDefaults:
     guidance_scale: float | None
     true_cfg_scale: float | None
     negative_prompt: str | None
+    max_sequence_length: int | None = None  # tokens of the prompt, where the pipeline pads to a length
     vocabulary: Any = None
 
 
@@ -80,7 +90,7 @@ class Generator:
                     local_files_only=True,
                     low_cpu_mem_usage=LOW_MEMORY,
                 )
-        except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError, ImportError) as error:
+        except LOAD_ERRORS as error:
             raise unreadable(checkpoint.name, error) from error
         if "prompt" not in inspect.signature(pipeline.__call__).parameters or getattr(pipeline, "vae", None) is None:
             raise NetworkError(
@@ -142,6 +152,7 @@ class Generator:
             # Drawn on the CPU: the same noise whatever the device.
             "generator": torch.Generator("cpu").manual_seed(seed),
             "output_type": "np",
+            "max_sequence_length": defaults.max_sequence_length,
         }
         given = {name: value for name, value in call.items() if value is not None and name in self._accepts}
         image = np.asarray(self._pipeline(**given).images[0])
@@ -221,7 +232,8 @@ def _defaults(pipeline: Any, folder: Path) -> CallDefaults:
     if side is not None:
         known |= {"width": side * pipeline.vae_scale_factor, "height": side * pipeline.vae_scale_factor}
     said = call_defaults(folder)
-    names = ("height", "width", "num_inference_steps", "guidance_scale", "true_cfg_scale", "negative_prompt")
+    names = ("height", "width", "num_inference_steps", "guidance_scale", "true_cfg_scale", "negative_prompt",
+             "max_sequence_length")  # fmt: skip
     values = {name: said.get(name, known.get(name, own.get(name))) for name in names}
     true_cfg = values["true_cfg_scale"]
     if true_cfg is not None and true_cfg > 1 and values["negative_prompt"] is None:
@@ -233,5 +245,6 @@ def _defaults(pipeline: Any, folder: Path) -> CallDefaults:
         guidance_scale=None if values["guidance_scale"] is None else float(values["guidance_scale"]),
         true_cfg_scale=None if true_cfg is None else float(true_cfg),
         negative_prompt=values["negative_prompt"],
+        max_sequence_length=values["max_sequence_length"],
         vocabulary=said.get("vocabulary"),
     )

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from huggingface_hub import model_info, snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
 
 from models.errors import NetworkError
 from models.networks import CALL_DEFAULTS, NetworkInfo, weights_digest
@@ -24,6 +25,8 @@ ENCODER_FILES = ("*.json", "*.safetensors", "README.md")
 LICENCES = {"openai/clip-vit-large-patch14": "MIT"}
 # Without accelerate the libraries say at length that they load the ordinary way: tell them to.
 LOW_MEMORY = find_spec("accelerate") is not None
+# What the libraries raise for files that are damaged, incomplete or of another kind.
+LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError, ImportError, SafetensorError)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from psycopg import sql
 
 import migrations
+from ledger.database import binaries
 from ledger.database.address import Address
 from ledger.database.embedded import SUPERUSER, EmbeddedPostgres
 from ledger.database.migrate import migrate
@@ -38,6 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         os.environ[FOLDER] = tempfile.mkdtemp(prefix="lawful-tests-")  # xdist's workers inherit it
         Path(os.environ[FOLDER]).chmod(0o755)  # Postgres's account has to pass when root runs the tests
+    # A test that starts a server of its own below pytest's 0700 folders leaves nothing on root's machine.
+    binaries.SYSTEM_FOLDER = Path(os.environ[FOLDER]) / "system"
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

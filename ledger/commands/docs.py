@@ -1,16 +1,19 @@
-"""Writes docs/reference/{cli,settings,errors}.md: `python -m ledger.commands.docs`. A test compares them."""
+"""Writes docs/reference from the code: `python -m ledger.commands.docs`. A test compares them."""
 
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from litestar.routes import BaseRoute, HTTPRoute
 from pydantic_core import PydanticUndefined
 
 from ledger.cli import main
 from ledger.commands import frame
 from ledger.commands.error_codes import ROOT, error_codes
 from ledger.settings import Settings
+from ledger.web.app import create_app
 
 WRITTEN = "<!-- Written by `python -m ledger.commands.docs`; change the code, not this file. -->"
 
@@ -58,7 +61,8 @@ def settings_reference() -> str:
         rows.append(f"| `{name}` | `LAWFUL_{name.upper()}` | {shown} | {_cell(field.description or '')} |")
     head = (
         f"# Settings\n\n{WRITTEN}\n\nEach is a line in a file `.env` in the current folder, an environment variable, or"
-        " `lawful --set name=value …` for one command; the last of these that is given counts. Lists are JSON."
+        " `lawful --set name=value …` for one command; the last of these that is given counts. Lists are JSON. Secrets"
+        " belong in the environment or `.env`: others on the machine can read a command line."
     )
     return "\n".join([f"{head}\n", "| setting | environment | default | meaning |", "|---|---|---|---|", *rows]) + "\n"
 
@@ -77,11 +81,38 @@ def errors_reference() -> str:
     return "\n".join([f"{head}\n", "| code | HTTP | what it says | next step |", "|---|---|---|---|", *rows]) + "\n"
 
 
+def http_reference() -> str:
+    """Every route with its method and what it is for; the whole schema is served at /schema/openapi.json."""
+    head = (
+        f"# HTTP\n\n{WRITTEN}\n\nPrograms read the whole schema, with every field, at `/schema/openapi.json`; people at"
+        " `/docs`. What needs a key takes `Authorization: Bearer <key>`. Errors are `application/problem+json` with the"
+        " codes of [errors.md](errors.md)."
+    )
+    rows = [row for route in create_app(Settings()).routes for row in _route(route)]
+    return "\n".join([f"{head}\n", "| request | key | what it is for |", "|---|---|---|", *sorted(rows)]) + "\n"
+
+
+def _route(route: BaseRoute) -> Iterator[str]:
+    if not isinstance(route, HTTPRoute) or route.path.startswith(("/static", "/schema")):
+        return
+    path = re.sub(r"\{(\w+):\w+\}", r"{\1}", route.path)
+    for handler in route.route_handlers:
+        for method in sorted(handler.http_methods - {"OPTIONS", "HEAD"}):
+            described = inspect.getdoc(getattr(handler.fn, "func", handler.fn)) or ""
+            about = " ".join(part.rstrip(".") + "." for part in (handler.summary, described) if part)
+            yield f"| `{method} {path}` | {'needed' if handler.security else ''} | {_cell(about)} |"
+
+
 def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
 
 
-REFERENCES = {"cli.md": cli_reference, "settings.md": settings_reference, "errors.md": errors_reference}
+REFERENCES = {
+    "cli.md": cli_reference,
+    "settings.md": settings_reference,
+    "errors.md": errors_reference,
+    "http.md": http_reference,
+}
 FOLDER = ROOT / "docs" / "reference"
 
 

@@ -215,7 +215,7 @@ class _Progress:
         )
         self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
         self._task = self._bar.add_task("", total=None)
-        self._said = 0.0
+        self._said, self._done = 0.0, -1
 
     def __enter__(self) -> "_Progress":
         self._bar.start()
@@ -227,6 +227,8 @@ class _Progress:
     def show(self, progress: catalog.Progress) -> None:
         self._bar.update(self._task, completed=progress.done, total=progress.total, description=shown(progress.name))
         now = time.monotonic()
-        if self._plain is not None and (now - self._said >= PLAIN_SECONDS or progress.done == progress.total):
-            self._said = now
+        if self._plain is None or progress.done == self._done:
+            return
+        if now - self._said >= PLAIN_SECONDS or progress.done == progress.total:
+            self._said, self._done = now, progress.done
             self._plain.print(f"{progress.done} of {progress.total}  {shown(progress.name)}")

@@ -31,7 +31,7 @@ class Postmaster:
 
     def lives(self, data: Path) -> bool:
         """Whether that process is this cluster's server: after a reboot its number may be anybody's."""
-        return self.pid > 0 and serves(_command(self.pid), data)
+        return self.pid > 0 and serves(command_line(self.pid), data)
 
 
 def serves(command: str, data: Path) -> bool:
@@ -48,7 +48,8 @@ def serves(command: str, data: Path) -> bool:
         return True
 
 
-def _command(pid: int) -> str:
+def command_line(pid: int) -> str:
+    """What that process was started as, or calls itself now; empty for one that is gone, and for a zombie on Linux."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
     except OSError:  # no /proc: macOS

@@ -139,7 +139,7 @@ def _openapi() -> OpenAPIConfig:
         version=version("lawful-ledger"),
         description="Whose work an image stands closest to, how sure that is, in a public log and in the file.",
         license=License(name="Apache-2.0", identifier="Apache-2.0"),
-        openapi_router=Router("/schema", route_handlers=[], after_request=_no_page_of_its_own),
+        openapi_router=Router("/schema", route_handlers=[], after_request=_no_page_of_its_own, include_in_schema=False),
         render_plugins=[JsonRenderPlugin(path="/openapi.json")],
         use_handler_docstrings=True,
         components=Components(

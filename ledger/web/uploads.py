@@ -1,8 +1,8 @@
 """One image out of a request: a multipart form with a `file`, or the bare bytes. Counted while it arrives.
 
-The framework counts the whole body and answers 413 at its limit. The parts of a form are counted here; a file is spooled
-to disk beyond a megabyte, and its place is given back whatever happens: the framework's own reader of forms leaves a
-refused upload lying until the garbage collector comes.
+The framework counts the whole body and answers 413 at its limit. The parts of a form are counted here; a file is
+spooled to disk beyond a megabyte, and its place is given back whatever happens: the framework's own reader of forms
+leaves a refused upload lying until the garbage collector comes.
 """
 
 import unicodedata
@@ -12,7 +12,12 @@ from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
 from litestar import Request
-from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
+from multipart import (  # type: ignore[import-untyped]  # it ships no types
+    MultipartError,
+    MultipartSegment,
+    ParserLimitReached,
+    PushMultipartParser,
+)
 
 from ledger.errors import BadRequest, TooLarge
 from ledger.web.problems import Unsupported

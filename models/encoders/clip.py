@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from transformers import CLIPVisionModelWithProjection
 
 from models.encoders.preprocessing import CLIP_MEAN, CLIP_STD, encode_in_batches, normalised, shorter_side_and_crop
-from models.loading import device_for, load_whole, locate, unreadable, without_progress_bars
+from models.loading import LOAD_ERRORS, device_for, load_whole, locate, unreadable, without_progress_bars
 from models.networks import NetworkInfo
 
 BATCH = 16
@@ -36,7 +36,7 @@ class ClipEncoder:
         try:
             with without_progress_bars():
                 model = load_whole(CLIPVisionModelWithProjection, checkpoint.folder)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+        except LOAD_ERRORS as error:
             raise unreadable(checkpoint.name, error) from error
         return cls(model, checkpoint.info(), place)
 

@@ -9,7 +9,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import InternVLVisionConfig, InternVLVisionModel
 
@@ -20,7 +19,7 @@ from models.encoders.preprocessing import (
     normalised,
     shorter_side_and_crop,
 )
-from models.loading import device_for, load_whole, locate, unreadable, without_progress_bars
+from models.loading import LOAD_ERRORS, device_for, load_whole, locate, unreadable, without_progress_bars
 from models.networks import NetworkInfo
 
 BATCH = 8
@@ -62,7 +61,7 @@ class InternVitEncoder:
             with without_progress_bars():
                 folder = checkpoint.folder
                 model = _from_original(folder, config) if original else load_whole(InternVLVisionModel, folder)
-        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        except LOAD_ERRORS as error:
             raise unreadable(checkpoint.name, error) from error
         return cls(model, checkpoint.info(), place)
 

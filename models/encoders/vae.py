@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.encoders.preprocessing import SIGNED_MEAN, SIGNED_STD, encode_in_batches, normalised, resize
-from models.loading import LOW_MEMORY, call_defaults, device_for, locate, unreadable
+from models.loading import LOAD_ERRORS, LOW_MEMORY, call_defaults, device_for, locate, unreadable
 from models.networks import NetworkInfo
 
 PART = "vae"
@@ -55,7 +55,7 @@ class VaeEncoder:
                 local_files_only=True,
                 low_cpu_mem_usage=LOW_MEMORY,
             )
-        except (OSError, ValueError, RuntimeError, KeyError, AttributeError) as error:
+        except LOAD_ERRORS as error:
             raise unreadable(f"{checkpoint.name}/{PART}", error) from error
         defaults = call_defaults(checkpoint.folder)
         width, height = (int(defaults.get(side) or DEFAULT_SIDE) for side in ("width", "height"))

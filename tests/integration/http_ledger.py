@@ -1,6 +1,9 @@
-"""A founded ledger behind the HTTP application, and a worker without networks: everything of it is real but the engine."""
+"""A founded ledger behind the HTTP application, and a worker without networks: all of it is real but the engine."""
 
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -218,7 +221,7 @@ def served(runtime: Runtime) -> Iterator[str]:
     def run() -> None:
         try:
             serve(runtime.settings, stop)
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 - told by whoever waits
             failure.append(error)
 
     thread = threading.Thread(target=run)
@@ -244,3 +247,30 @@ def with_a_port(settings: Settings) -> Settings:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     return settings.model_copy(update={"port": port, "public_url": f"http://127.0.0.1:{port}"})
+
+
+@contextmanager
+def process(settings: Settings, part: str = "web", **more: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """`lawful run web` (ready to answer) or `lawful run worker` with these settings and `more` of the environment."""
+    environment = {
+        **os.environ,
+        **more,
+        "LAWFUL_HOME": str(settings.home),
+        "LAWFUL_PORT": str(settings.port),
+        "LAWFUL_DATABASE_URL": settings.database_url.get_secret_value(),  # type: ignore[union-attr]
+        "LAWFUL_DATABASE_OWNER_URL": settings.database_owner_url.get_secret_value(),  # type: ignore[union-attr]
+    }
+    command = [sys.executable, "-m", "ledger.cli", "run", part]
+    with subprocess.Popen(command, env=environment, cwd=settings.home) as started:
+        try:
+            for _ in range(600 if part == "web" else 0):
+                assert started.poll() is None, "the web process ended before it answered"
+                try:
+                    httpx.get(f"http://127.0.0.1:{settings.port}/healthz", trust_env=False)
+                    break
+                except httpx.TransportError:
+                    time.sleep(0.1)
+            yield started
+        finally:
+            if started.poll() is None:
+                started.kill()

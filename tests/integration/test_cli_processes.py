@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ledger import genesis
 from ledger.commands.frame import Invocation
 from ledger.settings import Settings
 from models.images import encode_png
@@ -103,7 +104,7 @@ def ledger(settings: Settings, networks: Path, tmp_path: Path) -> Iterator[Ledge
     )
     (tmp_path / "work").mkdir()
     made = Ledger(Invocation(tmp_path / "home", overrides), tmp_path / "work")
-    made.answer("init")
+    genesis.found(made.invocation.settings())
     yield made
     made.end()
 
@@ -149,11 +150,11 @@ def test_ctrl_c_during_generate_loses_nothing_and_names_what_finishes_it(ledger:
 
 def pids(ledger: Ledger, part: str = "") -> list[int]:
     """Processes of this ledger, by its home in their command line."""
-    found = subprocess.run(["ps", "-A", "-o", "pid=,command="], capture_output=True, text=True).stdout.splitlines()
-    home = str(ledger.invocation.home)
-    return [
-        int(line.split()[0]) for line in found if f"--home {home} " in line and part in line and "ledger.cli" in line
-    ]
+    listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,command="], capture_output=True, text=True).stdout
+    ours = (
+        line for line in listed.splitlines() if "ledger.cli" in line and f"--home {ledger.invocation.home} " in line
+    )
+    return [int(line.split()[0]) for line in ours if part in line]
 
 
 @pytest.fixture

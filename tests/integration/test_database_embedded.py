@@ -18,7 +18,7 @@ import pytest
 
 from ledger.database import binaries, embedded
 from ledger.database.embedded import SUPERUSER, EmbeddedPostgres
-from ledger.database.postmaster import Postmaster
+from ledger.database.postmaster import Postmaster, command_line
 from ledger.database.session import open_database
 from ledger.errors import LedgerError, StorageFull, Unavailable
 from ledger.settings import Settings
@@ -244,9 +244,9 @@ def test_a_new_server_waits_until_the_killed_ones_children_have_left(folder: Pat
         time.sleep(0.3)
         os.kill(pid(folder), signal.SIGKILL)
         time.sleep(0.1)
-        assert lives(backend), "the child must still be there for this to show anything"
+        assert is_backend(backend), "the child must still be there for this to show anything"
         server.ensure_running()
-        assert not lives(backend)
+        assert not is_backend(backend)
         thread.join()
     assert query(server.url("lawful_app"), "SELECT 1") == 1
     server.detach()
@@ -257,10 +257,9 @@ def run_until_cut_off(connection: psycopg.Connection, statement: str) -> None:
         connection.execute(statement.encode())
 
 
-def lives(process: int) -> bool:
-    """Whether it still runs; one that ended and was not waited for by its parent does not."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True).stdout
-    return bool(state.strip()) and "Z" not in state
+def is_backend(process: int) -> bool:
+    """Whether it still runs as a server's child; one that ended and was not waited for does not."""
+    return command_line(process).startswith("postgres: ")
 
 
 def test_an_open_database_goes_on_after_its_server_was_killed(new_folder: Path) -> None:

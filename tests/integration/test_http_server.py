@@ -3,12 +3,8 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -19,38 +15,11 @@ from ledger.errors import Conflict, LedgerError
 from ledger.settings import Settings
 from ledger.web.app import serve
 
-from .http_ledger import png, with_a_port
+from .http_ledger import png, process, with_a_port
 
 pytestmark = pytest.mark.postgres
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-
-
-@contextmanager
-def process(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
-    """`lawful run web` with these settings, ready to answer."""
-    environment = {
-        **os.environ,
-        "LAWFUL_HOME": str(settings.home),
-        "LAWFUL_PORT": str(settings.port),
-        "LAWFUL_DATABASE_URL": settings.database_url.get_secret_value(),  # type: ignore[union-attr]
-        "LAWFUL_DATABASE_OWNER_URL": settings.database_owner_url.get_secret_value(),  # type: ignore[union-attr]
-    }
-    with subprocess.Popen(
-        [sys.executable, "-m", "ledger.cli", "run", "web"], env=environment, cwd=settings.home
-    ) as web:
-        try:
-            for _ in range(600):
-                assert web.poll() is None, "the web process ended before it answered"
-                try:
-                    httpx.get(f"http://127.0.0.1:{settings.port}/healthz", trust_env=False)
-                    break
-                except httpx.TransportError:
-                    time.sleep(0.1)
-            yield web
-        finally:
-            if web.poll() is None:
-                web.kill()
 
 
 @pytest.fixture

@@ -68,3 +68,11 @@ def flux_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("networks") / "small-flux"
     pipeline.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Threads cost small networks more than they give, and starve the tests that run beside."""
+    import torch
+
+    torch.set_num_threads(1)

@@ -137,7 +137,6 @@ def lose(name: str) -> Callable[[Path], None]:
     [
         (lose("model_index.json"), "network_missing"),
         (lose("vae/diffusion_pytorch_model.safetensors"), "network_unreadable"),
-        (lose("tokenizer_2/tokenizer.json"), "network_unreadable"),
         (lambda folder: (folder / "model_index.json").write_text("{"), "network_unreadable"),
         (lambda folder: (folder / "vae/diffusion_pytorch_model.safetensors").write_bytes(b"x"), "network_unreadable"),
     ],

@@ -44,7 +44,7 @@ def test_documentation_call_defaults_pickles_and_hidden_files_do_not_count(tmp_p
     folder = saved(tmp_path, config_dot_json=b"{}", model_dot_safetensors=b"weights")
     before = weights_digest(folder)
     saved(folder, README_dot_md=b"x", lawful_dot_json=b"{}", old_dot_bin=b"x")
-    saved(folder, **{"_dot_cache__x_dot_json": b"{}"})
+    saved(folder, _dot_cache__x_dot_json=b"{}")
     assert weights_digest(folder) == before
 
 

@@ -1,0 +1,211 @@
+"""The pages' HTML: what is said in which case, by whom it may be framed or run, and what it never says."""
+
+import io
+import re
+import uuid
+
+import pytest
+from PIL import Image
+
+from ledger.erasure import erase
+from ledger.runtime import Runtime
+from ledger.web.headers import POLICY
+
+from .http_ledger import HOSTILE, generated, looked, png, serving, stamped
+
+pytestmark = pytest.mark.postgres
+
+HTML = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+def jpeg(seed: int) -> bytes:
+    data = io.BytesIO()
+    Image.open(io.BytesIO(png(seed))).save(data, "JPEG", quality=85)
+    return data.getvalue()
+
+
+def test_no_page_runs_a_script_or_can_be_framed(runtime: Runtime) -> None:
+    record_id, look = generated(runtime), looked(runtime, png(3), HOSTILE)
+    with serving(runtime) as client:
+        for path in ("/", "/docs", f"/r/{record_id}", f"/v/{look}", f"/r/{'0' * 64}", "/nothing", "/static/style.css"):
+            response = client.get(path, headers=HTML)
+            assert response.headers["content-security-policy"] == POLICY
+            assert response.headers["x-content-type-options"] == "nosniff"
+            assert response.headers["x-frame-options"] == "DENY"
+            assert response.headers["referrer-policy"] == "no-referrer"
+            assert not re.search(
+                r"<script|style=|\son\w+=|javascript:|https?://(?!127\.0\.0\.1)", _markup(response.text)
+            )
+    assert "unsafe" not in POLICY
+    assert POLICY.startswith("default-src 'none'")
+
+
+def test_an_unknown_hash_never_reads_as_made_by_a_human(runtime: Runtime) -> None:
+    with serving(runtime) as client:
+        page = client.get(f"/r/{'0' * 64}", headers=HTML)
+    assert page.status_code == 404
+    assert "Not recorded here" in page.text
+    assert "says nothing about how the image was made" in page.text
+    assert not re.search(r"(?<!not by a )human|authentic|genuine|\breal\b", page.text)
+
+
+@pytest.mark.parametrize("path", ["/r/{pixels}", "/r/{id}", "/r/{PIXELS}"])
+def test_a_record_page_shows_everything_that_can_be_checked(runtime: Runtime, path: str) -> None:
+    record_id = generated(runtime)
+    with serving(runtime) as client:
+        view = client.get(f"/v1/records/{record_id}").json()
+        pixels = view["pixel_sha256"]
+        page = client.get(path.format(pixels=pixels, id=record_id, PIXELS=pixels.upper()), headers=HTML).text
+    for shown in (
+        view["file_sha256"],
+        pixels,
+        view["iscc"],
+        view["log"]["leaf_hash"],
+        f"entry {view['log']['index']} of <code>{view['log']['origin']}</code>",
+        f'src="/v1/records/{record_id}/file"',
+        "test-generator, revision 1",
+        "Vincent van Gogh",
+        "0.0022",
+        "similarity share",
+        "none of these",
+        "lawful verify",
+        "c2patool",
+        f"/v1/records/{record_id}/proof",
+        f'href="/v1/records/{record_id}"',
+    ):
+        assert shown.lower() in page.lower(), shown
+    assert "0.91" not in page, "a score is not shown beside its p-value"
+    assert "influence" not in page.replace("not a share of influence", "")
+
+
+def test_a_score_without_an_error_rate_is_not_shown(runtime: Runtime) -> None:
+    record_id = generated(runtime)
+    with serving(runtime) as client:
+        page = client.get(f"/r/{record_id}", headers=HTML).text
+    monet = page[page.index("Haystacks") :][:400]
+    assert "unknown" in monet
+    assert "0.5" not in monet
+    assert "error rate is not" in monet
+
+
+def test_the_same_address_is_json_for_programs(runtime: Runtime) -> None:
+    record_id = str(generated(runtime))
+    with serving(runtime) as client:
+        for accept in ("application/json", "*/*"):
+            answer = client.get(f"/r/{record_id}", headers={"accept": accept})
+            assert answer.headers["vary"] == "Accept"
+            assert [each["id"] for each in answer.json()["records"]] == [record_id]
+        assert client.get(f"/r/{record_id}", headers=HTML).headers["content-type"].startswith("text/html")
+
+
+def test_a_copy_that_looks_alike_is_a_candidate_and_not_a_record(runtime: Runtime) -> None:
+    record_id = generated(runtime)
+    look = looked(runtime, jpeg(1))
+    with serving(runtime) as client:
+        page = client.get(f"/v/{look}", headers=HTML).text
+    records, candidates = page.index("Records of this image"), page.index("<h2>Looks like</h2>")
+    assert "None. Not being recorded here says nothing" in page[records:candidates]
+    assert f"/r/{record_id}" in page[candidates:]
+    assert "Candidates, not findings" in page
+
+
+def test_a_stripped_copy_is_found_by_its_pixels_and_absence_is_not_alarming(runtime: Runtime) -> None:
+    generated(runtime)
+    look = looked(runtime, png(1))
+    with serving(runtime) as client:
+        page = client.get(f"/v/{look}", headers=HTML).text
+    assert "by its exact pixels; the file around them differs" in page
+    assert "It does not mean that a human made it, nor that a machine did." in page
+    assert 'class="mark bad"' not in page
+
+
+def test_conflicting_records_are_flagged(runtime: Runtime) -> None:
+    generated(runtime)
+    stamped(runtime, png(1), "somebody else's model")
+    look = looked(runtime, png(1))
+    with serving(runtime) as client:
+        page = client.get(f"/v/{look}", headers=HTML).text
+    assert "2 records of the same pixels name 2 different origins" in page
+
+
+def test_another_picture_under_our_credential_is_not_presented_as_recorded(runtime: Runtime) -> None:
+    record_id = generated(runtime)
+    with serving(runtime) as client:
+        ours = client.get(f"/v1/records/{record_id}/file").content
+        page = client.get(f"/v/{looked(runtime, _with_the_pixels_of(ours, png(8)))}", headers=HTML).text
+    assert "points to a ledger entry that says otherwise" in page
+    assert "Records of this image" not in page
+    assert "need not be about this image" in page
+    assert page.count('class="mark bad">altered') == 1
+    assert page.count('class="mark bad">contradicts') == 1
+
+
+def test_a_verification_page_is_kept_out_of_search_engines(runtime: Runtime) -> None:
+    look = looked(runtime, png(1))
+    with serving(runtime) as client:
+        assert "noindex" in client.get(f"/v/{look}").headers["x-robots-tag"]
+        assert client.get(f"/v/{uuid.uuid4()}", headers=HTML).status_code == 404
+
+
+def test_a_refused_upload_is_told_in_words_with_what_to_do(runtime: Runtime) -> None:
+    with serving(runtime) as client:
+        page = client.post("/", files={"file": ("a.png", b"not an image")}, headers=HTML)
+    assert page.status_code == 422
+    assert page.headers["content-type"].startswith("text/html")
+    assert "What to do:" in page.text
+    assert "image_format_unsupported" in page.text
+    assert ".." not in re.sub(r"<[^>]*>", "", page.text), "every sentence ends once"
+
+
+def test_an_erased_record_says_so_and_shows_nothing(runtime: Runtime) -> None:
+    record_id = generated(runtime)
+    erase(runtime, record_id, reason="asked for", asked_by="submitter")
+    with serving(runtime) as client:
+        page = client.get(f"/r/{record_id}", headers=HTML).text
+    assert "deleted on request" in page
+    assert "<img" not in page
+    assert "Vincent" not in page
+
+
+def test_the_documentation_page_names_every_operation_of_the_schema(runtime: Runtime) -> None:
+    with serving(runtime) as client:
+        schema = client.get("/schema/openapi.json").json()
+        page = client.get("/docs", headers=HTML).text
+    assert schema["openapi"].startswith("3.1")
+    for path, methods in schema["paths"].items():
+        assert f"<code>{path}</code>" in page
+        for method, operation in methods.items():
+            assert f'<span class="method">{method.upper()}</span>' in page
+            assert operation["summary"] in page.replace("&#39;", "'")
+            assert operation["description"], f"{method} {path} says nothing of itself"
+            assert all(
+                "application/problem+json" in answer["content"]
+                for status, answer in operation["responses"].items()
+                if int(status) >= 400
+            )
+    assert {"/v1/generations", "/v1/stamps", "/v1/verifications", "/v1/records"} <= set(schema["paths"])
+
+
+def _with_the_pixels_of(ours: bytes, other: bytes) -> bytes:
+    """`ours` with every chunk but the picture's, whose data come from `other`; both are PNG of the same size."""
+    swapped = [chunk for name, chunk in _chunks(other) if name == b"IDAT"]
+    kept = _chunks(ours)
+    first = next(place for place, (name, _) in enumerate(kept) if name == b"IDAT")
+    before = [chunk for _, chunk in kept[:first]]
+    after = [chunk for name, chunk in kept[first:] if name != b"IDAT"]
+    return ours[:8] + b"".join([*before, *swapped, *after])
+
+
+def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Name and bytes of each chunk of a PNG."""
+    chunks, offset = [], 8
+    while offset < len(data):
+        end = offset + 12 + int.from_bytes(data[offset : offset + 4], "big")
+        chunks.append((data[offset + 4 : offset + 8], data[offset:end]))
+        offset = end
+    return chunks
+
+
+def _markup(html: str) -> str:
+    """The tags alone: what text says is not what a browser runs."""
+    return " ".join(re.findall(r"<[a-zA-Z/!][^>]*>", html))

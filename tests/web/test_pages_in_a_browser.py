@@ -1,0 +1,144 @@
+"""The pages as people meet them: without script, by keyboard, on a phone, in the dark, with hostile names in them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from ledger import lookup
+from ledger.runtime import Runtime
+
+from ..integration.http_ledger import (  # noqa: TID252 - tests are no package
+    HOSTILE,
+    generated,
+    looked,
+    png,
+    stamped,
+    working,
+)
+
+pytestmark = [pytest.mark.postgres, pytest.mark.browser]
+
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1200, "height": 900}
+
+
+@pytest.fixture(params=["light", "dark"])
+def scheme(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """A browser without JavaScript: nothing here may need it."""
+    context = chromium.new_context(java_script_enabled=False, viewport=DESK)  # type: ignore[arg-type]
+    yield context.new_page()
+    context.close()
+
+
+def test_somebody_uploads_a_picture_and_reads_the_answer_without_script(
+    runtime: Runtime, site: str, page: Page, tmp_path: Path
+) -> None:
+    record_id = generated(runtime)
+    with runtime.sessions() as session:
+        key, _ = lookup.file_key(session, record_id)
+    (tmp_path / "picture.png").write_bytes(runtime.storage.get(key))
+    page.goto(site)
+    page.get_by_label("An image to check").set_input_files(tmp_path / "picture.png")
+    page.get_by_role("button", name="Check this image").click()
+    assert "/v/" in page.url
+    page.get_by_role("heading", name="Looking at your image…").wait_for()
+    page.get_by_text("No worker is running").wait_for()
+    with working(runtime):
+        page.get_by_role("heading", name="Six answers").wait_for(timeout=20_000)  # the page asks again by itself
+    heading = page.get_by_role("heading", level=1).inner_text()
+    assert "its credential is intact and signed by a trusted signer" in heading
+    marks = [each.inner_text() for each in page.locator(".answers .mark").all()]
+    assert marks == ["present", "intact", "valid", "trusted", "none named", "recorded"]
+    assert page.locator("table").last.locator("tbody tr").count() == 12
+    assert page.get_by_text("similarity share", exact=False).count() > 0
+    page.get_by_role("link", name="Generated here", exact=False).first.click()
+    assert page.url == f"{site}/r/{record_id}"
+    picture = page.get_by_alt_text("The recorded picture")
+    picture.wait_for()
+    assert page.get_by_text("Wheat Field").count() == 1
+
+
+def test_the_form_can_be_used_by_keyboard_alone_and_the_focus_is_seen(site: str, chromium: Browser) -> None:
+    page = chromium.new_page(viewport=DESK)  # type: ignore[arg-type]
+    page.goto(site)
+    order = []
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        order.append(page.evaluate("document.activeElement.textContent.trim() || document.activeElement.id"))
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+    assert order == [
+        "Skip to the content", "Lawful Ledger", "Check an image", "For programs", "file", "Check this image"
+    ]  # fmt: skip
+    page.close()
+
+
+def test_hostile_names_are_only_text_and_nothing_is_loaded_from_elsewhere(
+    runtime: Runtime, site: str, chromium: Browser
+) -> None:
+    generated(runtime)
+    stamp = stamped(runtime, png(2), HOSTILE)
+    look = looked(runtime, png(1), "<img src=x onerror=alert(1)>.png")
+    page = chromium.new_page(viewport=DESK)  # type: ignore[arg-type]
+    said, asked = [], []
+    page.on("dialog", lambda dialog: said.append(dialog.message) or dialog.dismiss())  # type: ignore[func-returns-value]
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    for path in ("/", "/docs", f"/v/{look}", f"/r/{stamp}"):
+        response = page.goto(site + path)
+        assert response is not None
+        assert response.status == 200
+        assert page.evaluate("document.querySelectorAll('script, [onerror], [style]').length") == 0
+    assert page.get_by_text(HOSTILE, exact=True).count() > 0
+    assert "49" not in page.locator("dl.facts").inner_text().split(), "no template ran inside a name"
+    assert not said
+    assert all(url.startswith(site) for url in asked)
+    page.close()
+
+
+@pytest.mark.parametrize("viewport", [PHONE, DESK], ids=["phone", "desk"])
+def test_every_page_fits_its_screen_and_can_be_read_in_light_and_dark(
+    runtime: Runtime, site: str, chromium: Browser, scheme: str, viewport: dict[str, int]
+) -> None:
+    record_id, look = generated(runtime), looked(runtime, png(1))
+    context = chromium.new_context(color_scheme=scheme, viewport=viewport)  # type: ignore[arg-type]
+    page = context.new_page()
+    for path in ("/", "/docs", f"/v/{look}", f"/r/{record_id}", f"/r/{'0' * 64}"):
+        page.goto(site + path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"], path
+        assert page.evaluate("document.querySelectorAll('h1').length") == 1
+        assert page.evaluate("[...document.images].every(each => each.complete && each.naturalWidth && each.alt)")
+        worst = page.evaluate(LOWEST_CONTRAST)
+        assert worst["ratio"] >= 4.5, (path, worst)  # WCAG 2.2, 1.4.3, level AA
+    context.close()
+
+
+LOWEST_CONTRAST = """() => {
+  const channels = colour => colour.match(/[\\d.]+/g).map(Number);
+  const light = colour => {
+    const linear = c => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+    const [r, g, b] = channels(colour).map(c => linear(c / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = element => {
+    for (let each = element; each; each = each.parentElement) {
+      const colour = getComputedStyle(each).backgroundColor;
+      if ((channels(colour)[3] ?? 1) === 1) return colour;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  let worst = {ratio: 21, text: ""};
+  for (const element of document.body.querySelectorAll("*")) {
+    if (![...element.childNodes].some(node => node.nodeType === 3 && node.textContent.trim())) continue;
+    const [a, b] = [light(getComputedStyle(element).color), light(behind(element))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < worst.ratio) worst = {ratio, text: element.textContent.trim().slice(0, 60)};
+  }
+  return worst;
+}"""
