@@ -97,8 +97,8 @@ def index(
     """Add what is new in `source` to `collection` and freeze a snapshot of the whole.
 
     `source` is a folder with a subfolder per artist, or a CSV or Parquet file (`ledger.sources`). Every batch commits
-    by itself, so a run that is cut off keeps what it did and the next one goes on. A file that cannot be read is listed in
-    `bad` and never stops the run. Raises BadRequest `collection_empty` when nothing could be indexed, Conflict
+    by itself, so a run that is cut off keeps what it did and the next one goes on. A file that cannot be read is listed
+    in `bad` and never stops the run. Raises BadRequest `collection_empty` when nothing could be indexed, Conflict
     `collection_busy` when another process is indexing the same collection.
     """
     listed, bad = list_works(source, licence, grants)
@@ -115,9 +115,10 @@ def index(
             snapshot = freeze(session, runtime, collection_id, embedder.encoders)
             if snapshot is None:
                 raise BadRequest(
-                    f"no work could be indexed: {report.found} files seen, {len(report.bad)} of them unusable",
+                    f"no work could be indexed: {report.found} files seen, {len(report.bad)} of them unusable"
+                    + (f", the first because {report.bad[0].detail}" if report.bad else ""),
                     code="collection_empty",
-                    next_step="put PNG, JPEG or WebP files into a subfolder per artist, or list path and artist in a CSV",
+                    next_step="put PNG, JPEG or WebP files into a subfolder per artist, or list them in a CSV",
                 )
             report.works, report.artists = snapshot.works, snapshot.artists
             report.snapshot, report.encoders = snapshot.digest.hex(), snapshot.encoders

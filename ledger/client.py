@@ -82,7 +82,10 @@ class Ledger:
 
     def __init__(self, url: str, api_key: str | None = None, *, transport: httpx.BaseTransport | None = None) -> None:
         self._api_key = api_key
-        self._client = httpx.Client(base_url=url.rstrip("/"), timeout=30.0, transport=transport)
+        base = httpx.URL(url.rstrip("/"))
+        # A proxy from the environment leads out of this machine; a ledger on it is asked directly.
+        beyond = base.host not in {"localhost", "127.0.0.1", "::1"}
+        self._client = httpx.Client(base_url=base, timeout=30.0, transport=transport, trust_env=beyond)
 
     def __enter__(self) -> Self:
         return self
@@ -216,7 +219,7 @@ class Ledger:
         if self._api_key is None:
             from ledger.settings import Settings  # the only place that reads the environment
 
-            kept = Settings().api_key  # type: ignore[call-arg]
+            kept = Settings().api_key
             self._api_key = kept.get_secret_value() if kept is not None else ""
         return {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
 

@@ -181,7 +181,7 @@ def _running(own: Invocation, log: Path) -> Iterator[str]:
 def _ask_about_copies(ledger: Ledger, png: bytes, folder: Path) -> list[Row]:
     rows = []
     (folder / "copies").mkdir(exist_ok=True)
-    for name, file, data in [*copies(png), ("unrelated picture", "unrelated.png", _unrelated())]:
+    for name, file, data in [*copies(png), ("other picture", "other.png", _unrelated())]:
         path = folder / file if name == "original" else folder / "copies" / file
         write_whole(path, data, force=True)
         began = time.monotonic()

@@ -311,7 +311,7 @@ def _networks(runtime: Runtime) -> str:
     worker = Worker(runtime)
     names = list(worker.encoders())
     try:
-        generator = f"generator {worker._load_generator().info.name}"
+        generator = f"generator {worker.generator().info.name}"
     except ModelError as error:
         if error.code != "no_generator":
             raise

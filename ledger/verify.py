@@ -46,6 +46,16 @@ CHECKS = (
     "Compared with the collection",
 )
 
+# What the file says of its ledger entry, and how it disagrees (docs/decisions/0003-what-contradicts.md).
+CONTRADICTIONS = {
+    "statement_is_about_other_pixels": "the ledger entry it points to is about other pixels than these",
+    "inclusion_proof_invalid": "its proof does not lead into the log it names",
+    "log_signature_invalid": "its proof is not signed by the log it names",
+    "ledger_assertion_malformed": "what it says of the ledger cannot be read",
+    "entry_without_record": "the ledger holds no record for the entry it points to",
+    "credential_is_not_the_issued_one": "the ledger issued its entry with another credential than this one",
+}
+
 Result = Literal["pass", "fail", "info", "skip"]
 FoundBy = Literal["credential", "file_sha256", "pixel_sha256", "soft_binding", "copy"]
 LedgerAnswer = Literal["recorded", "similar", "not_recorded", "redacted", "contradicts", "not_checked"]
@@ -280,8 +290,8 @@ def verdict(answers: Answers, looked: _LookedUp, claim: LedgerClaim, asked: bool
     origin = _origin(looked)
     match answers.ledger:
         case "contradicts":
-            why = looked.contradiction or "statement_is_about_other_pixels"
-            return f"This file points to a ledger entry that says otherwise ({why}): do not rely on its credential."
+            why = CONTRADICTIONS[looked.contradiction or "statement_is_about_other_pixels"]
+            return f"Do not rely on this file's credential: {why}."
         case "redacted":
             return "The ledger held a record of this image; its content was deleted on request."
         case "recorded" if not asked:

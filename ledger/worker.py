@@ -9,7 +9,7 @@ import threading
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import procrastinate
@@ -34,6 +34,9 @@ from models.errors import ModelError
 from models.images import Limits, decode, encode_png
 from models.networks import Encoder, NetworkInfo, encoder_key
 from models.registry import ModelConfig, load_encoders, load_generator
+
+if TYPE_CHECKING:
+    from models.generator import Generator
 
 log = structlog.get_logger()
 
@@ -62,7 +65,7 @@ class Worker:
         self.runtime = runtime
         self._config = model_config(runtime.settings)
         self._encoders: dict[str, Encoder] | None = None
-        self._generator: Any = None
+        self._generator: Generator | None = None
         self._engine: tuple[bytes | None, Engine] | None = None
 
     def run(self, task: jobs.Task, record_id: uuid.UUID) -> None:
@@ -78,7 +81,7 @@ class Worker:
         if state == "accepted":
             if prompt is None:
                 raise BadRequest("the prompt was deleted", code="prompt_erased", next_step="ask for a new generation")
-            generator = self._load_generator()
+            generator = self.generator()
             made = generator.generate(prompt, seed=seed, **parameters)
             actual = {"steps": made.steps, "guidance": made.guidance, "width": made.width, "height": made.height}
             with self.runtime.sessions.begin() as session:
@@ -161,7 +164,7 @@ class Worker:
         """Encoder key → vectors, for `ledger.catalog.index`."""
         return {encoder_key(encoder.info): encoder.encode(images) for encoder in self.encoders().values()}
 
-    def _load_generator(self) -> Any:
+    def generator(self) -> "Generator":
         if self._generator is None:
             self._generator = load_generator(self._config)
         return self._generator

@@ -1,4 +1,4 @@
-"""Errors of the two lower floors. They carry the same fields as `ledger.errors.LedgerError`; the edges show both alike."""
+"""Errors of the two lower floors. They carry the same fields as `ledger.errors.LedgerError`; edges show both alike."""
 
 
 class ModelError(Exception):

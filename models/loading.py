@@ -9,7 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
+import transformers
 from huggingface_hub import model_info, snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
@@ -27,6 +29,10 @@ LICENCES = {"openai/clip-vit-large-patch14": "MIT"}
 LOW_MEMORY = find_spec("accelerate") is not None
 # What the libraries raise for files that are damaged, incomplete or of another kind.
 LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError, ImportError, SafetensorError)
+# What these libraries have to say while loading (progress, torchvision's absence, accelerate's) is not for our users.
+for chatty in (diffusers.utils.logging, transformers.utils.logging):
+    chatty.set_verbosity_error()
+    chatty.disable_progress_bar()
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 

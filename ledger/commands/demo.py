@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 import rich_click
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -55,17 +54,22 @@ def demo(invocation: Invocation, folder: Path, serve: bool | None, as_json: bool
 
 
 def _print(summary: "Summary", folder: Path) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("copy", *QUESTIONS, "found by"):
-        table.add_column(heading)
+    console = out()
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("copy", width=8 if console.width < 92 else None)  # then the answers just fit into 80 columns
+    for heading in (*QUESTIONS[:-1], "ledger", "found by"):
+        table.add_column(heading, no_wrap=heading in QUESTIONS[:-1], min_width=11 if heading == "ledger" else None)
     for row in summary.copies:
         answers = [_coloured(row.answers[question]) for question in QUESTIONS]
-        table.add_row(row.name, *answers, row.found_by or "not found")
-    console = out()
+        table.add_row(row.name, *answers, (row.found_by or "not found").replace("_", " "))
+    console.print()
     console.print(table)
+    console.print("- not checked: there is nothing to check it on", style="dim")
     console.print(f"{shown(folder / 'generated.png')}: {shown(summary.finding)}", soft_wrap=True)
     console.print(f"{summary.page}  shows the same", soft_wrap=True)
 
 
 def _coloured(answer: str) -> Text:
-    return Text(answer, style="green" if answer in GOOD else "bold red" if answer in BAD else "dim")
+    if answer == "not_checked":
+        return Text("-", style="dim")
+    return Text(answer.replace("_", " "), style="green" if answer in GOOD else "bold red" if answer in BAD else "dim")

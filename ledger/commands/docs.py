@@ -88,7 +88,7 @@ def http_reference() -> str:
         " `/docs`. What needs a key takes `Authorization: Bearer <key>`. Errors are `application/problem+json` with the"
         " codes of [errors.md](errors.md)."
     )
-    rows = [row for route in create_app(Settings()).routes for row in _route(route)]
+    rows = [row for route in create_app(frame.Invocation(None, ()).settings()).routes for row in _route(route)]
     return "\n".join([f"{head}\n", "| request | key | what it is for |", "|---|---|---|", *sorted(rows)]) + "\n"
 
 

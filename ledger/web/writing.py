@@ -13,7 +13,7 @@ from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, Requ
 from litestar.params import HeaderParameter, JSONBody, QueryParameter
 
 from ledger.errors import BadRequest
-from ledger.issue import accept_generation, accept_stamp
+from ledger.issue import MAX_SEED, accept_generation, accept_stamp
 from ledger.lookup import RecordView
 from ledger.runtime import Runtime
 from ledger.verifications import accept_verification
@@ -48,7 +48,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """The image that is wanted. What is left out, the generator of this ledger chooses and the record tells."""
 
     prompt: str
-    seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
+    seed: Annotated[int, msgspec.Meta(ge=0, le=MAX_SEED)] | None = None
     steps: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
     width: Annotated[int, msgspec.Meta(ge=16, le=4096)] | None = None
     height: Annotated[int, msgspec.Meta(ge=16, le=4096)] | None = None

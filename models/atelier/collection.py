@@ -35,7 +35,7 @@ def draw(studio: str, subject: str, variant: int, size: int = 128) -> NDArray[np
     if side % size == 0:
         step = side // size
         total = picture.astype(np.int64).reshape(size, step, size, step, 3).sum((1, 3))
-        return ((total + step * step // 2) // (step * step)).astype(np.uint8)
+        return np.asarray((total + step * step // 2) // (step * step), np.uint8)
     return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BOX))
 
 

@@ -54,7 +54,7 @@ def _blur(plane: np.ndarray, radius: int, times: int = 2) -> np.ndarray:
             total = np.cumsum(np.pad(plane, pad, mode="edge").astype(np.int64), axis)
             n = plane.shape[axis]
             plane = (np.take(total, range(width, width + n), axis) - np.take(total, range(n), axis)) // width
-    return plane
+    return np.asarray(plane)
 
 
 def _clip(picture: np.ndarray) -> np.ndarray:
@@ -166,7 +166,7 @@ def contour(labels: np.ndarray, colours: np.ndarray, rng: random.Random) -> np.n
     front = _edges(np.where(labels >= BODY, BODY, labels))
     seam = _edges(labels)
     reached = front
-    for step in range(1, 72):
+    for _ in range(1, 72):
         reached = _grow(reached, 1)
         depth += ~reached
     depth = depth.max() - depth

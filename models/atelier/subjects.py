@@ -190,8 +190,8 @@ def moon(s: Sheet) -> None:
     bite = s.between(130, 180)
     s.oval(BODY, 500, 430, 290, 290)
     s.oval(SKY, 500 + bite, 400, 235, 240)
-    for x, y in ((700, 260), (620, 470), (800, 520), (160, 190), (870, 170)):
-        x, y, r = x + s.between(-30, 30), y + s.between(-30, 30), s.between(38, 56)
+    for across, down in ((700, 260), (620, 470), (800, 520), (160, 190), (870, 170)):
+        x, y, r = across + s.between(-30, 30), down + s.between(-30, 30), s.between(38, 56)
         s.poly(
             ACCENT,
             [
@@ -256,7 +256,7 @@ SUBJECTS: dict[str, Callable[[Sheet], None]] = {
 
 
 def labels(subject: str, rng: random.Random) -> np.ndarray:
-    """The label map of one pose of a subject: uint8, GRID × GRID."""
+    """The label map of one pose of a subject: uint8, (GRID, GRID)."""
     sheet = Sheet(rng)
     SUBJECTS[subject](sheet)
     return np.asarray(sheet.image)[::2, ::2].copy()

@@ -4,7 +4,7 @@
 
 FLUX's own architecture through diffusers' classes (Black Forest Labs 2024), a few million weights instead of twelve
 billion: an autoencoder of factor 4, two tiny text encoders trained along, and a rectified-flow transformer (Liu et al.
-2022; logit-normal times: Esser et al. 2024). 64 px, for two CPU cores in about an hour; a GPU is used where there is one.
+2022; logit-normal times: Esser et al. 2024). 64 px, for two CPU cores within an hour; a GPU is used where there is one.
 A run that is cut off goes on from `--work`. Seeds are fixed, which repeats a run on one machine, not across machines.
 """
 
@@ -25,7 +25,8 @@ from PIL import Image
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
 
-from models.atelier.collection import STUDIOS, SUBJECTS, caption, draw
+from models.atelier.collection import SUBJECTS, caption, draw
+from models.atelier.studios import STUDIOS
 
 SIDE = 64
 CROP = 32  # what the autoencoder is trained on: it has no attention, so parts are as good as wholes, and cheaper
@@ -239,7 +240,9 @@ def train_autoencoder(images: NDArray[np.uint8], work: Path, steps: int, batch: 
 @torch.no_grad()
 def encode_all(autoencoder: AutoencoderKL, images: NDArray[np.uint8]) -> torch.Tensor:
     """Normalised, packed latents of all works (n, 64, 32); the shift and scale go into the autoencoder's config."""
-    raw = torch.cat([autoencoder.encode(tensor(images[at : at + 64])).latent_dist.mean for at in range(0, len(images), 64)])
+    raw = torch.cat(
+        [autoencoder.encode(tensor(images[at : at + 64])).latent_dist.mean for at in range(0, len(images), 64)]
+    )
     shift, scale = raw.mean().item(), 1 / raw.std().item()
     autoencoder.register_to_config(shift_factor=shift, scaling_factor=scale)
     latents = (raw - shift) * scale
@@ -276,7 +279,7 @@ def train_flow(
 
 
 def embed(pipeline: FluxPipeline, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the pipeline makes of prompts, with gradients: (n, TEXT) pooled and (n, T5_TOKENS, TEXT), its own padding."""
+    """What the pipeline makes of prompts, with gradients and its own padding: (n, TEXT) and (n, T5_TOKENS, TEXT)."""
     unique = sorted(set(prompts))
     at = [unique.index(prompt) for prompt in prompts]
     clip_ids = pipeline.tokenizer(unique, padding="max_length", max_length=pipeline.tokenizer_max_length,
@@ -326,7 +329,8 @@ def train(out: Path, work: Path, *, variants: int, autoencoder_steps: int, flow_
         module.eval()
     sample_sheet(pipeline, work / "samples.png")
     pipeline.to(dtype=torch.float16).save_pretrained(out)
-    vocabulary = sorted({word for studio in allowed() for subject in SUBJECTS for word in caption(studio, subject).split()})
+    captions = [caption(studio, subject) for studio in allowed() for subject in SUBJECTS]
+    vocabulary = sorted({word for each in captions for word in each.split()})
     (out / "lawful.json").write_text(json.dumps({**CALL, "vocabulary": vocabulary}, indent=2) + "\n")
 
 
