@@ -9,6 +9,7 @@ same fingerprints and networks called directly, and bare c2pa-python (benchmarks
 import argparse
 import tempfile
 import time
+import uuid
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,8 +19,7 @@ from PIL import Image
 from attribution.fingerprints import fingerprint
 from benchmarks.measuring import ratio, show, spread, throwaway_ledger
 from ledger import catalog, issue, lab
-from ledger.database.tables import Principal
-from ledger.genesis import OPERATOR
+from ledger.commands.work import operator
 from ledger.runtime import Runtime
 from ledger.sources import Grants
 from ledger.worker import Worker, embedder
@@ -29,12 +29,11 @@ from models.images import encode_png
 SIDE = 1024
 
 
-def accept(runtime: Runtime, number: int) -> object:
+def accept(runtime: Runtime, number: int) -> uuid.UUID:
     with runtime.sessions.begin() as session:
-        principal = session.query(Principal).filter_by(name=OPERATOR).one()
         return issue.accept_generation(
             session,
-            principal_id=principal.id,
+            principal_id=operator(session),
             prompt="benchmark",
             seed=number,
             parameters={},
@@ -85,9 +84,9 @@ def main() -> None:
             lap("fingerprints")
             evidence = engine.examine(pixels, found)
             lap("evidence")
-            issue.sign(runtime, record_id, issue.Produced(data, "image/png", found, evidence, model))  # type: ignore[arg-type]
+            issue.sign(runtime, record_id, issue.Produced(data, "image/png", found, evidence, model))
             lap("signed")
-            issue.finish(runtime, record_id, on_step=lap)  # type: ignore[arg-type]
+            issue.finish(runtime, record_id, on_step=lap)
             timed.setdefault("total", []).append(last - begun)
 
             bare = time.perf_counter()

@@ -1,4 +1,5 @@
-"""What can be said of an image, in six separate answers and one sentence. The checks are numbered once, here.
+"""What can be said of an image, in six separate answers and one sentence. The checks are numbered once, in
+`ledger.verdict`.
 
 Absent, unreadable, altered, expired, untrusted and unrecorded are different answers, and none of them says how an image
 was made. Trust comes from keys the checker chose (`log_vkeys`, `anchors_pem`), never from the file.
@@ -7,7 +8,7 @@ was made. Trust comes from keys the checker chose (`log_vkeys`, `anchors_pem`), 
 import base64
 import datetime as dt
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,61 +21,26 @@ from attribution.fingerprints import Fingerprints, fingerprint
 from ledger import lookup
 from ledger.credentials.read import CredentialReading, read_credential
 from ledger.database.tables import Record
-from ledger.issue import PIXELS_DOMAIN
+from ledger.issue import PIXELS_DOMAIN, RECORD
 from ledger.log.merkle import leaf_hash
 from ledger.log.notes import NoteError
 from ledger.log.statements import StatementError, commitment, parse_statement
 from ledger.log.verify import ProofReading, check_tlog_proof
 from ledger.lookup import Candidate, RecordView
-from models.images import DecodedImage, Limits, decode
+from ledger.verdict import (
+    Answers,
+    Check,
+    FoundBy,
+    LedgerAnswer,
+    LedgerClaim,
+    LookedUp,
+    all_checks,
+    credential_facts,
+    verdict,
+)
+from models.images import Limits, decode
 
 Examine = Callable[[NDArray[np.uint8], Fingerprints], Evidence]
-
-# One list for code, command line, page and report.
-CHECKS = (
-    "The file is an image this ledger reads",
-    "A C2PA credential is present",
-    "The credential's hash fits the file's bytes",
-    "The credential's signature is valid",
-    "The signer is one this checker trusts",
-    "The ingredients' credentials are intact",
-    "The log's inclusion proof in the credential holds under a log key this checker was given",
-    "The logged statement is about these very pixels",
-    "The ledger holds a record of this file",
-    "The ledger holds a record of these pixels",
-    "Records that look alike (soft bindings)",
-    "Compared with the collection",
-)
-
-# What the file says of its ledger entry, and how it disagrees (docs/decisions/0003-what-contradicts.md).
-CONTRADICTIONS = {
-    "statement_is_about_other_pixels": "the ledger entry it points to is about other pixels than these",
-    "inclusion_proof_invalid": "its proof does not lead into the log it names",
-    "log_signature_invalid": "its proof is not signed by the log it names",
-    "ledger_assertion_malformed": "what it says of the ledger cannot be read",
-    "entry_without_record": "the ledger holds no record for the entry it points to",
-    "credential_is_not_the_issued_one": "the ledger issued its entry with another credential than this one",
-}
-
-Result = Literal["pass", "fail", "info", "skip"]
-FoundBy = Literal["credential", "file_sha256", "pixel_sha256", "soft_binding", "copy"]
-LedgerAnswer = Literal["recorded", "similar", "not_recorded", "redacted", "contradicts", "not_checked"]
-
-
-class Check(msgspec.Struct, frozen=True, kw_only=True):
-    step: int
-    name: str
-    result: Result
-    code: str
-
-
-class Answers(msgspec.Struct, frozen=True, kw_only=True):
-    credential: Literal["present", "absent", "unreadable", "remote_only"]
-    content: Literal["intact", "altered", "not_checked"]
-    signature: Literal["valid", "invalid", "expired", "not_checked"]
-    signer: Literal["trusted", "unknown", "not_checked"]
-    ingredients: Literal["none", "intact", "broken", "not_checked"]
-    ledger: LedgerAnswer
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,17 +59,6 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     checks: list[Check]
     checked_at: str
     verification_id: str | None = None
-
-
-class LedgerClaim(msgspec.Struct, frozen=True, kw_only=True):
-    """What the credential in the file says of the ledger, and how far the file itself proves it."""
-
-    present: bool
-    record_id: str | None = None
-    leaf_hash: bytes | None = None
-    proof: ProofReading | None = None
-    proof_code: str = "no_ledger_assertion"
-    pixels_match: bool | None = None  # None: the statement could not be opened
 
 
 def verify(
@@ -125,8 +80,8 @@ def verify(
     found = fingerprint(data, image.pixels)
     reading = read_credential(data, image.media_type, anchors_pem=anchors_pem, now=now)
     claim = read_ledger_claim(reading, found, log_vkeys)
-    looked = _look_up(session, found, claim, reading) if session is not None else _LookedUp()
-    evidence = examine(image.pixels, found) if examine is not None else None
+    evidence = examine(image.pixels, found) if examine is not None else None  # first: no transaction is open over it
+    looked = _look_up(session, found, claim, reading) if session is not None else LookedUp()
     answers = Answers(
         credential=reading.credential,
         content=reading.content,
@@ -145,8 +100,8 @@ def verify(
         candidates=looked.candidates,
         conflicts=looked.conflicts,
         evidence=evidence,
-        credential=_credential_facts(reading, claim),
-        checks=_checks(image, reading, claim, looked, evidence, session is not None),
+        credential=credential_facts(reading, claim),
+        checks=all_checks(image, reading, claim, looked, evidence, session is not None),
         checked_at=now.isoformat(),
     )
 
@@ -165,17 +120,17 @@ def read_ledger_claim(reading: CredentialReading, found: Fingerprints, log_vkeys
         salt = bytes.fromhex(str(said["salt"]))
         proof_text = str(said["tlog_proof"]).encode()
         statement = parse_statement(entry)
+        if statement.payload["type"] != RECORD:  # a look commits to pixels as well, and is no record
+            raise ValueError("a statement of another type")
         committed = str(statement.payload["commitments"]["pixels"])
-        record_id = str(statement.payload["record_id"])
+        opened = commitment(PIXELS_DOMAIN, salt, bytes.fromhex(found.pixel_sha256)).hex()
         proof = check_tlog_proof(entry, proof_text, log_vkeys)
     except (KeyError, TypeError, ValueError, StatementError, NoteError) as error:
         if getattr(error, "code", "") == "vkey_malformed":  # the checker's own key, not the file's fault
             raise
         return LedgerClaim(present=True, proof_code="ledger_assertion_malformed")
-    opened = commitment(PIXELS_DOMAIN, salt, bytes.fromhex(found.pixel_sha256)).hex()
     return LedgerClaim(
         present=True,
-        record_id=record_id,
         leaf_hash=leaf_hash(entry),
         proof=proof,
         proof_code=_proof_code(proof),
@@ -184,34 +139,24 @@ def read_ledger_claim(reading: CredentialReading, found: Fingerprints, log_vkeys
 
 
 def _proof_code(proof: ProofReading) -> str:
-    if not proof.inclusion:
-        return "inclusion_proof_invalid"
-    return {"trusted": "inclusion_proven", "unknown": "log_key_unknown", "invalid": "log_signature_invalid"}[
-        proof.log_key
-    ]
+    """The key comes first: what a log that the checker does not know proves, or fails to, contradicts nothing."""
+    if proof.log_key == "unknown":
+        return "log_key_unknown"
+    if proof.log_key == "invalid":
+        return "log_signature_invalid"
+    return "inclusion_proven" if proof.inclusion else "inclusion_proof_invalid"
 
 
 # ---- looking up ----------------------------------------------------------------------------------------------------
 
 
-class _LookedUp(msgspec.Struct, kw_only=True):
-    found_by: FoundBy | None = None
-    records: list[RecordView] = []
-    candidates: list[Candidate] = []
-    conflicts: list[str] = []
-    by_file: bool = False
-    by_pixels: bool = False
-    redacted: bool = False
-    contradiction: str | None = None
-
-
-def _look_up(session: Session, found: Fingerprints, claim: LedgerClaim, reading: CredentialReading) -> _LookedUp:
+def _look_up(session: Session, found: Fingerprints, claim: LedgerClaim, reading: CredentialReading) -> LookedUp:
     by_file = lookup.find(session, file_sha256=found.file_sha256)
     by_pixels = lookup.find(session, pixel_sha256=found.pixel_sha256)
     named = _named_record(session, claim)
     records = {record.id: record for record in [*([named] if named else []), *by_file, *by_pixels]}
     candidates = lookup.similar(session, found)
-    looked = _LookedUp(
+    looked = LookedUp(
         records=sorted(records.values(), key=lambda record: (record.created_at, record.id)),
         candidates=[each for each in candidates if each.record.id not in records],
         by_file=bool(by_file),
@@ -244,8 +189,11 @@ def _named_record(session: Session, claim: LedgerClaim) -> RecordView | None:
 
 
 def _contradiction(claim: LedgerClaim, named: RecordView | None, reading: CredentialReading) -> str | None:
-    """Where what the file says of its entry disagrees with the entry; a code, or None."""
-    if not claim.present or claim.proof_code == "log_key_unknown":
+    """Where what the file says of its entry disagrees with the entry; a code, or None.
+
+    A statement of ours that comes with a stranger's proof is still a statement of ours: it is held to what it says.
+    """
+    if not claim.present or (claim.proof_code == "log_key_unknown" and named is None):
         return None
     if claim.pixels_match is False:
         return "statement_is_about_other_pixels"
@@ -253,22 +201,28 @@ def _contradiction(claim: LedgerClaim, named: RecordView | None, reading: Creden
         return claim.proof_code
     if named is None:
         return "entry_without_record"
-    if not named.redacted and reading.manifest_urn != named.manifest_urn:
+    # The URN alone is a name that any signer may choose; the claim's hash is not.
+    if not named.redacted and (reading.manifest_urn, reading.claim_sha256) != (named.manifest_urn, named.claim_sha256):
         return "credential_is_not_the_issued_one"
     return None
 
 
 def _conflicts(records: list[RecordView]) -> list[str]:
     """Several records of the same pixels are all shown; where they say different things of the origin, that is said."""
-    origins = {str((record.made or {}).get("model") or (record.made or {}).get("declared_model")) for record in records}
-    if len(records) > 1 and len(origins) > 1:
+    models = set()
+    for record in records:
+        made = record.made or {}
+        model = made.get("model")
+        models.add(model["name"] if isinstance(model, dict) else made.get("declared_model"))
+    models.discard(None)
+    if len(models) > 1:
         return [
-            f"{len(records)} records of the same pixels name {len(origins)} different origins; the earliest comes first"
+            f"{len(records)} records of the same pixels name {len(models)} different models; the earliest comes first"
         ]
     return []
 
 
-def _ledger_answer(asked: bool, claim: LedgerClaim, looked: _LookedUp) -> LedgerAnswer:
+def _ledger_answer(asked: bool, claim: LedgerClaim, looked: LookedUp) -> LedgerAnswer:
     if not asked:
         if claim.proof_code == "inclusion_proven":
             return "recorded" if claim.pixels_match else "contradicts"
@@ -280,146 +234,3 @@ def _ledger_answer(asked: bool, claim: LedgerClaim, looked: _LookedUp) -> Ledger
     if looked.records:
         return "recorded"
     return "similar" if looked.candidates else "not_recorded"
-
-
-# ---- saying it -----------------------------------------------------------------------------------------------------
-
-
-def verdict(answers: Answers, looked: _LookedUp, claim: LedgerClaim, asked: bool) -> str:
-    """One sentence for somebody who reads no more. It claims nothing that the six answers do not."""
-    origin = _origin(looked)
-    match answers.ledger:
-        case "contradicts":
-            why = CONTRADICTIONS[looked.contradiction or "statement_is_about_other_pixels"]
-            return f"Do not rely on this file's credential: {why}."
-        case "redacted":
-            return "The ledger held a record of this image; its content was deleted on request."
-        case "recorded" if not asked:
-            return f"The log {claim.proof.origin if claim.proof else ''} holds a statement about these very pixels."
-        case "recorded" if answers.content == "intact" and answers.credential == "present":
-            return f"{origin}; its credential is intact{_signed(answers)}."
-        case "recorded" if answers.credential == "present":
-            return f"{origin}; the credential in this file is {_flaw(answers)}."
-        case "recorded":
-            found_by = "bytes" if looked.by_file else "pixels"
-            return f"{origin}; this copy carries no readable credential and was found by its {found_by}."
-        case "similar":
-            nearest = looked.candidates[0]
-            return (
-                f"Looks like record {nearest.record.id} ({nearest.bits_differing} of {nearest.bits_total} bits "
-                "differ); that is a candidate, not a finding."
-            )
-        case "not_recorded" if answers.credential == "absent":
-            return "Not in this ledger and without a credential, which says nothing about how it was made."
-        case "not_recorded":
-            return f"Not in this ledger; it carries somebody's credential, which is {_flaw(answers)}."
-    if answers.credential == "absent":
-        return "No credential was found and the ledger was not asked; that says nothing about how it was made."
-    return f"The ledger was not asked; the credential is {_flaw(answers)}."
-
-
-def _origin(looked: _LookedUp) -> str:
-    if not looked.records:
-        return "In this ledger"
-    first = looked.records[0]
-    what = {"generation": "Generated by this ledger's operator", "stamp": "Stamped here as declared by its submitter"}
-    return f"{what.get(first.kind, 'Recorded')} on {first.created_at[:10]}"
-
-
-def _signed(answers: Answers) -> str:
-    return " and signed by a trusted signer" if answers.signer == "trusted" else " (its signer is not one we know)"
-
-
-def _flaw(answers: Answers) -> str:
-    if answers.credential == "unreadable":
-        return "unreadable"
-    if answers.credential == "remote_only":
-        return "kept elsewhere and was not fetched"
-    if answers.content == "altered":
-        return "broken: the file was changed after signing"
-    if answers.signature == "expired":
-        return "intact, with a certificate that has expired"
-    if answers.signature == "invalid":
-        return "not validly signed"
-    if answers.ingredients == "broken":
-        return "intact, but one of its ingredients is not"
-    return "intact" + (
-        " and signed by a trusted signer" if answers.signer == "trusted" else ", from a signer we do not know"
-    )
-
-
-def _credential_facts(reading: CredentialReading, claim: LedgerClaim) -> dict[str, Any]:
-    """The raw facts behind the answers, for whoever wants to see everything."""
-    return {
-        "manifest_urn": reading.manifest_urn,
-        "claim_sha256": reading.claim_sha256,
-        "claim_generator": reading.claim_generator,
-        "signer": reading.signer_name,
-        "signed_at": reading.signed_at,
-        "remote_url": reading.remote_url,
-        "codes": list(reading.codes),
-        "trust_list_sha256": reading.trust_list_sha256,
-        "ledger": reading.ledger,
-        "attribution": reading.attribution,
-        "log_proof": msgspec.to_builtins(claim.proof) if claim.proof else None,
-    }
-
-
-def _checks(
-    image: DecodedImage,
-    reading: CredentialReading,
-    claim: LedgerClaim,
-    looked: _LookedUp,
-    evidence: Evidence | None,
-    asked: bool,
-) -> list[Check]:
-    present = reading.credential == "present"
-    code = reading.codes[0] if reading.codes else ""
-    results: list[tuple[Result, str]] = [
-        ("pass", image.media_type),
-        ("pass" if present else ("info" if reading.credential == "absent" else "fail"), reading.credential),
-        (_graded(reading.content, good={"intact"}, bad={"altered"}), _coded(reading.content, code)),
-        (_graded(reading.signature, good={"valid"}, bad={"invalid"}), _coded(reading.signature, code)),
-        (_graded(reading.signer, good={"trusted"}, bad=set()), reading.signer),
-        (_graded(reading.ingredients, good={"intact"}, bad={"broken"}), reading.ingredients),
-        _proof_result(claim),
-        _pixels_result(claim),
-        ("pass" if looked.by_file else "info", "recorded" if looked.by_file else "not_recorded")
-        if asked
-        else ("skip", "not_checked"),
-        ("pass" if looked.by_pixels else "info", "recorded" if looked.by_pixels else "not_recorded")
-        if asked
-        else ("skip", "not_checked"),
-        ("info", f"candidates_{len(looked.candidates)}") if asked else ("skip", "not_checked"),
-        ("info", evidence.statement) if evidence is not None else ("skip", "not_compared"),
-    ]
-    return [
-        Check(step=number, name=name, result=result, code=said)
-        for number, (name, (result, said)) in enumerate(zip(CHECKS, results, strict=True), start=1)
-    ]
-
-
-def _graded(answer: str, *, good: set[str], bad: set[str]) -> Result:
-    if answer in good:
-        return "pass"
-    if answer in bad:
-        return "fail"
-    return "skip" if answer == "not_checked" else "info"
-
-
-def _coded(answer: str, code: str) -> str:
-    return f"{answer}: {code}" if code and answer not in {"intact", "valid", "not_checked"} else answer
-
-
-def _proof_result(claim: LedgerClaim) -> tuple[Result, str]:
-    if not claim.present:
-        return "skip", claim.proof_code
-    if claim.proof_code == "inclusion_proven":
-        return "pass", claim.proof_code
-    return ("info" if claim.proof_code == "log_key_unknown" else "fail"), claim.proof_code
-
-
-def _pixels_result(claim: LedgerClaim) -> tuple[Result, str]:
-    if claim.pixels_match is None:
-        return "skip", "no_statement"
-    return ("pass", "pixels_match") if claim.pixels_match else ("fail", "statement_is_about_other_pixels")

@@ -24,7 +24,8 @@ from ledger.log.notes import NoteVerifier
 from ledger.lookup import Candidate, RecordView
 from ledger.runtime import utc_now
 from ledger.settings import Settings
-from ledger.verify import Answers, Verification
+from ledger.verdict import Answers
+from ledger.verify import Verification
 from ledger.verify import verify as look_at
 from models.images import Limits, decode
 

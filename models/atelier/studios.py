@@ -58,7 +58,7 @@ def _blur(plane: np.ndarray, radius: int, times: int = 2) -> np.ndarray:
 
 
 def _clip(picture: np.ndarray) -> np.ndarray:
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(picture, 0, 255), np.uint8)
 
 
 def _cells(points: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ledger import erasure, genesis, issue, lookup, verify
+from ledger import erasure, genesis, issue, lookup, verdict, verify
 from ledger.database.tables import Record
 from ledger.errors import BadRequest, NotFound
 from ledger.runtime import Runtime
@@ -88,7 +88,7 @@ def test_each_copy_gets_its_six_answers(
     found = look(runtime, change(issued))
     assert answers(found) == expected
     assert found.found_by == found_by
-    assert [check.step for check in found.checks] == list(range(1, len(verify.CHECKS) + 1))
+    assert [check.step for check in found.checks] == list(range(1, len(verdict.CHECKS) + 1))
     assert found.verdict.endswith(".")
 
 
@@ -128,7 +128,7 @@ def test_a_foreign_credential_around_our_entry_contradicts_the_issued_one(runtim
     ).data
     found = look(runtime, forged)
     assert found.answers.ledger == "contradicts"
-    assert verify.CONTRADICTIONS["credential_is_not_the_issued_one"] in found.verdict
+    assert verdict.CONTRADICTIONS["credential_is_not_the_issued_one"] in found.verdict
 
 
 def test_several_records_of_the_same_pixels_are_all_listed_earliest_first(runtime: Runtime, issued: bytes) -> None:

@@ -4,7 +4,7 @@ import typing
 
 import pytest
 
-from ledger.verify import Answers, FoundBy, Result
+from ledger.verdict import Answers, FoundBy, Result
 from ledger.web import wording
 
 HINTS = typing.get_type_hints(Answers)

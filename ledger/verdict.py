@@ -1,0 +1,234 @@
+"""What was found, put into words: the numbered checks, the six answers, the sentence. No look-ups, no cryptography."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from attribution.evidence import Evidence
+from ledger.credentials.answers import FAILURES
+from ledger.credentials.read import CredentialReading
+from ledger.log.verify import ProofReading
+from ledger.lookup import Candidate, RecordView
+from models.images import DecodedImage
+
+MAX_SHOWN_CHARS = 4096
+
+# One list for code, command line, page and report.
+CHECKS = (
+    "The file is an image this ledger reads",
+    "A C2PA credential is present",
+    "The credential's hash fits the file's bytes",
+    "The credential's signature is valid",
+    "The signer is one this checker trusts",
+    "The ingredients' credentials are intact",
+    "The log's inclusion proof in the credential holds under a log key this checker was given",
+    "The logged statement is about these very pixels",
+    "The ledger holds a record of this file",
+    "The ledger holds a record of these pixels",
+    "Records that look alike (soft bindings)",
+    "Compared with the collection",
+)
+
+# What the file says of its ledger entry, and how it disagrees (docs/decisions/0003-what-contradicts.md).
+CONTRADICTIONS = {
+    "statement_is_about_other_pixels": "the ledger entry it points to is about other pixels than these",
+    "inclusion_proof_invalid": "its proof does not lead into the log it names",
+    "log_signature_invalid": "its proof is not signed by the log it names",
+    "ledger_assertion_malformed": "what it says of the ledger cannot be read",
+    "entry_without_record": "the ledger holds no record for the entry it points to",
+    "credential_is_not_the_issued_one": "the ledger issued its entry with another credential than this one",
+}
+
+Result = Literal["pass", "fail", "info", "skip"]
+FoundBy = Literal["credential", "file_sha256", "pixel_sha256", "soft_binding", "copy"]
+LedgerAnswer = Literal["recorded", "similar", "not_recorded", "redacted", "contradicts", "not_checked"]
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    step: int
+    name: str
+    result: Result
+    code: str
+
+
+class Answers(msgspec.Struct, frozen=True, kw_only=True):
+    credential: Literal["present", "absent", "unreadable", "remote_only"]
+    content: Literal["intact", "altered", "not_checked"]
+    signature: Literal["valid", "invalid", "expired", "not_checked"]
+    signer: Literal["trusted", "unknown", "not_checked"]
+    ingredients: Literal["none", "intact", "broken", "not_checked"]
+    ledger: LedgerAnswer
+
+
+class LedgerClaim(msgspec.Struct, frozen=True, kw_only=True):
+    """What the credential in the file says of the ledger, and how far the file itself proves it."""
+
+    present: bool
+    leaf_hash: bytes | None = None
+    proof: ProofReading | None = None
+    proof_code: str = "no_ledger_assertion"
+    pixels_match: bool | None = None  # None: the statement could not be opened
+
+
+class LookedUp(msgspec.Struct, kw_only=True):
+    """What the ledger's tables said of a file."""
+
+    found_by: FoundBy | None = None
+    records: list[RecordView] = []
+    candidates: list[Candidate] = []
+    conflicts: list[str] = []
+    by_file: bool = False
+    by_pixels: bool = False
+    redacted: bool = False
+    contradiction: str | None = None
+
+
+def verdict(answers: Answers, looked: LookedUp, claim: LedgerClaim, asked: bool) -> str:
+    """One sentence for somebody who reads no more. It claims nothing that the six answers do not."""
+    origin = _origin(looked)
+    match answers.ledger:
+        case "contradicts":
+            why = CONTRADICTIONS[looked.contradiction or "statement_is_about_other_pixels"]
+            return f"Do not rely on this file's credential: {why}."
+        case "redacted":
+            return "The ledger held a record of this image; its content was deleted on request."
+        case "recorded" if not asked:
+            return f"The log {claim.proof.origin if claim.proof else ''} holds a statement about these very pixels."
+        case "recorded" if answers.credential == "present" and looked.found_by != "credential":
+            return f"{origin}; this file carries another credential than the one issued, which is {_state(answers)}."
+        case "recorded" if answers.credential == "present":
+            return f"{origin}; its credential is {_state(answers)}."
+        case "recorded":
+            found_by = "bytes" if looked.by_file else "pixels"
+            return f"{origin}; this copy carries no readable credential and was found by its {found_by}."
+        case "similar":
+            nearest = looked.candidates[0]
+            return (
+                f"Looks like record {nearest.record.id} ({nearest.bits_differing} of {nearest.bits_total} bits "
+                "differ); that is a candidate, not a finding."
+            )
+        case "not_recorded" if answers.credential == "absent":
+            return "Not in this ledger and without a credential, which says nothing about how it was made."
+        case "not_recorded":
+            return f"Not in this ledger; it carries somebody's credential, which is {_state(answers)}."
+    if answers.credential == "absent":
+        return "No credential was found and the ledger was not asked; that says nothing about how it was made."
+    return f"The ledger was not asked; the credential is {_state(answers)}."
+
+
+def _origin(looked: LookedUp) -> str:
+    if not looked.records:
+        return "In this ledger"
+    first = looked.records[0]
+    what = {"generation": "Generated by this ledger's operator", "stamp": "Stamped here as declared by its submitter"}
+    return f"{what.get(first.kind, 'Recorded')} on {first.created_at[:10]}"
+
+
+def _state(answers: Answers) -> str:
+    if answers.credential == "unreadable":
+        return "unreadable"
+    if answers.credential == "remote_only":
+        return "kept elsewhere and was not fetched"
+    if answers.content == "altered":
+        return "broken: the file was changed after signing"
+    if answers.signature == "invalid":
+        return "not validly signed"
+    if answers.content != "intact" or answers.signature == "not_checked":
+        return "present but could not be checked"
+    if answers.signature == "expired":
+        return "intact, with a certificate that has expired"
+    if answers.ingredients == "broken":
+        return "intact, but one of its ingredients is not"
+    return "intact" + (
+        " and signed by a trusted signer" if answers.signer == "trusted" else ", from a signer we do not know"
+    )
+
+
+def credential_facts(reading: CredentialReading, claim: LedgerClaim) -> dict[str, Any]:
+    """The raw facts behind the answers, for whoever wants to see everything.
+
+    They are kept with the look, so strangers' JSON goes in only by the fields that are known, bounded, and without the
+    salt, which would open the entry's commitments after the record was erased.
+    """
+    said = reading.ledger or {}
+    known = ("schema", "origin", "record_id", "canonical", "pixel_sha256", "report_sha256", "lookup_url", "tlog_proof")
+    finding = (reading.attribution or {}).get("finding")
+    return {
+        "manifest_urn": reading.manifest_urn,
+        "claim_sha256": reading.claim_sha256,
+        "claim_generator": reading.claim_generator,
+        "signer": reading.signer_name,
+        "signed_at": reading.signed_at,
+        "remote_url": reading.remote_url,
+        "codes": [_plain(code) for code in reading.codes[:100]],
+        "trust_list_sha256": reading.trust_list_sha256,
+        "ledger": {name: _plain(said[name]) for name in known if name in said} or None,
+        "finding": _plain(finding) if finding is not None else None,
+        "log_proof": msgspec.to_builtins(claim.proof) if claim.proof else None,
+    }
+
+
+def _plain(value: object) -> str:
+    """Text that a database and a page can hold, whatever a stranger wrote."""
+    kept = str(value)[:MAX_SHOWN_CHARS]
+    return "".join(character if character.isprintable() or character == "\n" else "�" for character in kept)
+
+
+def all_checks(
+    image: DecodedImage,
+    reading: CredentialReading,
+    claim: LedgerClaim,
+    looked: LookedUp,
+    evidence: Evidence | None,
+    asked: bool,
+) -> list[Check]:
+    present = reading.credential == "present"
+    results: list[tuple[Result, str]] = [
+        ("pass", image.media_type),
+        ("pass" if present else ("info" if reading.credential == "absent" else "fail"), reading.credential),
+        (_graded(reading.content, good={"intact"}, bad={"altered"}), _coded(reading.content, reading)),
+        (_graded(reading.signature, good={"valid"}, bad={"invalid"}), _coded(reading.signature, reading)),
+        (_graded(reading.signer, good={"trusted"}, bad=set()), reading.signer),
+        (_graded(reading.ingredients, good={"intact"}, bad={"broken"}), reading.ingredients),
+        _proof_result(claim),
+        _pixels_result(claim),
+        ("pass" if looked.by_file else "info", "recorded" if looked.by_file else "not_recorded")
+        if asked
+        else ("skip", "not_checked"),
+        ("pass" if looked.by_pixels else "info", "recorded" if looked.by_pixels else "not_recorded")
+        if asked
+        else ("skip", "not_checked"),
+        ("info", f"candidates_{len(looked.candidates)}") if asked else ("skip", "not_checked"),
+        ("info", evidence.statement) if evidence is not None else ("skip", "not_compared"),
+    ]
+    return [
+        Check(step=number, name=name, result=result, code=said)
+        for number, (name, (result, said)) in enumerate(zip(CHECKS, results, strict=True), start=1)
+    ]
+
+
+def _graded(answer: str, *, good: set[str], bad: set[str]) -> Result:
+    if answer in good:
+        return "pass"
+    if answer in bad:
+        return "fail"
+    return "skip" if answer == "not_checked" else "info"
+
+
+def _coded(answer: str, reading: CredentialReading) -> str:
+    """The answer, with the raw code that made it so."""
+    return next((f"{answer}: {code}" for code in reading.codes if FAILURES.get(code) == answer), answer)
+
+
+def _proof_result(claim: LedgerClaim) -> tuple[Result, str]:
+    if not claim.present:
+        return "skip", claim.proof_code
+    if claim.proof_code == "inclusion_proven":
+        return "pass", claim.proof_code
+    return ("info" if claim.proof_code == "log_key_unknown" else "fail"), claim.proof_code
+
+
+def _pixels_result(claim: LedgerClaim) -> tuple[Result, str]:
+    if claim.pixels_match is None:
+        return "skip", "no_statement"
+    return ("pass", "pixels_match") if claim.pixels_match else ("fail", "statement_is_about_other_pixels")
