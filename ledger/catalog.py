@@ -5,6 +5,7 @@ Networks come in as an `Embedder`, so nothing here loads torch.
 
 import datetime as dt
 import hashlib
+import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from models.images import Limits, decode
 
 SNAPSHOT = "lawful-ledger/snapshot/1"
 GRANT = "lawful-ledger/grant/1"
+ROLES = ("artist", "estate", "court", "operator")  # who may change a grant; a name would be personal data in the log
 
 # A batch is one transaction and one forward pass; it ends early when its pixels would fill memory.
 BATCH_WORKS = 32
@@ -63,12 +65,16 @@ class Progress:
 
 @dataclass
 class Indexed:
-    """What one run of `index` did. `known` works were there already, seen by every encoder."""
+    """What one run of `index` did. `known` works were there already, seen by every encoder.
+
+    `grants_differ` of them are listed now with other grants than recorded: indexing never changes a grant.
+    """
 
     collection: str
     found: int = 0
     added: int = 0
     known: int = 0
+    grants_differ: int = 0
     bad: list[BadFile] = field(default_factory=list)
     works: int = 0
     artists: int = 0
@@ -132,9 +138,11 @@ def freeze(
 
     Where nothing changed, this is the newest snapshot as it was.
     """
+    _alone(session, collection_id)
     works = list(reference_works(session, collection_id))
     if not works:
         return None
+    encoders = _complete(session, collection_id, encoders, len(works))
     digest = snapshot_digest(works, encoders)
     newest = newest_snapshot(session, collection_id=collection_id)
     if newest is not None and newest.digest == digest:
@@ -157,6 +165,7 @@ def freeze(
         artists=len({work.artist_id for work in works}),
         encoders=payload["encoders"],
         leaf_hash=sequencer.append(session, entry),
+        created_at=sa.func.clock_timestamp(),
     )
     session.add(snapshot)
     session.flush()
@@ -166,12 +175,17 @@ def freeze(
 def newest_snapshot(
     session: Session, *, collection_id: uuid.UUID | None = None, collection: str | None = None
 ) -> Snapshot | None:
-    """The snapshot that answers now: of one collection by id or name, else the newest of all."""
-    query = sa.select(Snapshot).order_by(Snapshot.created_at.desc(), Snapshot.id.desc()).limit(1)
+    """The snapshot that answers now: of one collection by id or name, else of the collection that was founded last."""
+    query = (
+        sa.select(Snapshot)
+        .join(Collection, Collection.id == Snapshot.collection_id)
+        .order_by(Collection.created_at.desc(), Snapshot.created_at.desc(), Snapshot.id.desc())
+        .limit(1)
+    )
     if collection_id is not None:
         query = query.where(Snapshot.collection_id == collection_id)
     if collection is not None:
-        query = query.join(Collection, Collection.id == Snapshot.collection_id).where(Collection.name == collection)
+        query = query.where(Collection.name == collection)
     return session.scalars(query).one_or_none()
 
 
@@ -202,16 +216,44 @@ def reference_works(
         )
 
 
+def _alone(session: Session, collection_id: uuid.UUID) -> None:
+    """Whoever changes a collection's works or names its state holds its row: a snapshot is of one moment.
+
+    Times are taken from the clock under this lock, so that a snapshot's works are exactly those added before it.
+    """
+    session.execute(sa.select(Collection.id).where(Collection.id == collection_id).with_for_update())
+
+
+def _complete(
+    session: Session, collection_id: uuid.UUID, encoders: Mapping[str, Mapping[str, str]], works: int
+) -> Mapping[str, Mapping[str, str]]:
+    """Those encoders that have seen every work: a snapshot claims no others."""
+    seen = session.execute(
+        sa.select(Embedding.encoder, sa.func.count().label("works"))
+        .join(Work, Work.id == Embedding.work_id)
+        .where(Work.collection_id == collection_id)
+        .group_by(Embedding.encoder)
+    )
+    counts = {row.encoder: row.works for row in seen}
+    return {key: encoder for key, encoder in encoders.items() if counts.get(key) == works}
+
+
 def change_grant(runtime: Runtime, work_id: uuid.UUID, grant: str, allowed: bool, by_role: str) -> None:
     """Give or withdraw one grant of one work: an entry, and a new snapshot in the same transaction."""
+    if by_role not in ROLES:
+        raise BadRequest(
+            f"by_role: {by_role[:40]!r} is no role", code="role_unknown", next_step=f"name one of {', '.join(ROLES)}"
+        )
     if grant not in {"train", "compare", "name"}:
         raise BadRequest(
             f"grant: {grant!r} is not known", code="grant_unknown", next_step="name train, compare or name"
         )
     with runtime.sessions.begin() as session:
-        work = session.execute(sa.select(Work).where(Work.id == work_id).with_for_update()).scalar_one_or_none()
-        if work is None:
+        collection_id = session.execute(sa.select(Work.collection_id).where(Work.id == work_id)).scalar()
+        if collection_id is None:
             raise NotFound(f"no work {work_id}", code="work_unknown", next_step="look the work up in its collection")
+        _alone(session, collection_id)
+        work = session.get_one(Work, work_id)
         if getattr(work, f"grant_{grant}") == allowed:
             return
         setattr(work, f"grant_{grant}", allowed)
@@ -283,12 +325,14 @@ def _batches(
         try:
             data = _read(each, runtime.settings.max_upload_bytes)
             file_sha256 = hashlib.sha256(data).digest()
-            if (each.artist, file_sha256) in complete:
+            known = complete.get((each.artist, file_sha256))
+            if known is not None:
                 report.known += 1
+                report.grants_differ += known != each.grants
                 continue
-            complete.add((each.artist, file_sha256))  # the same file twice under one artist is one work
             image = decode(data, Limits(max_bytes=runtime.settings.max_upload_bytes))
             decoded = _Decoded(each, file_sha256, image.pixels, fingerprint(data, image.pixels))
+            complete[each.artist, file_sha256] = each.grants  # the same file twice under one artist is one work
         except ImageError as error:
             report.bad.append(BadFile(each.name, error.code, error.detail))
             continue
@@ -302,7 +346,10 @@ def _batches(
 
 def _read(each: Listed, limit: int) -> bytes:
     try:
-        size = each.path.stat().st_size
+        status = each.path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("it is no ordinary file", code="file_unreadable", next_step="put a copy of the file there")
+        size = status.st_size
         if size > limit:
             raise ImageError(
                 f"{size} bytes, at most {limit}",
@@ -316,15 +363,17 @@ def _read(each: Listed, limit: int) -> bytes:
         ) from error
 
 
-def _complete_works(session: Session, collection_id: uuid.UUID, encoders: Sequence[str]) -> set[tuple[str, bytes]]:
-    """(artist, file sha256) of the works that every one of `encoders` has seen: nothing of them is left to do."""
+def _complete_works(
+    session: Session, collection_id: uuid.UUID, encoders: Sequence[str]
+) -> dict[tuple[str, bytes], Grants]:
+    """(artist, file sha256) → grants of the works that every one of `encoders` has seen: nothing is left to do."""
     seen = sa.select(sa.func.count()).where(Embedding.work_id == Work.id, Embedding.encoder.in_(encoders))
     rows = session.execute(
-        sa.select(Artist.name, Work.file_sha256)
+        sa.select(Artist.name, Work.file_sha256, Work.grant_train, Work.grant_compare, Work.grant_name)
         .join(Artist, Artist.id == Work.artist_id)
         .where(Work.collection_id == collection_id, seen.scalar_subquery() == len(encoders))
     )
-    return {(row.name, row.file_sha256) for row in rows}
+    return {(row.name, row.file_sha256): Grants(row.grant_train, row.grant_compare, row.grant_name) for row in rows}
 
 
 def _store(
@@ -335,6 +384,7 @@ def _store(
         return
     embedded = embedder.embed([each.pixels for each in batch])
     with runtime.sessions.begin() as session:
+        _alone(session, collection_id)
         artists = _artists(session, collection_id, {each.listed.artist for each in batch})
         ids = [_work(session, collection_id, artists[each.listed.artist], each) for each in batch]
         for encoder, rows in embedded.items():
@@ -377,6 +427,7 @@ def _work(session: Session, collection_id: uuid.UUID, artist_id: uuid.UUID, each
         "grant_train": each.listed.grants.train,
         "grant_compare": each.listed.grants.compare,
         "grant_name": each.listed.grants.name,
+        "created_at": sa.func.clock_timestamp(),
     }
     work_id = session.execute(
         insert(Work)
@@ -395,18 +446,12 @@ def _work(session: Session, collection_id: uuid.UUID, artist_id: uuid.UUID, each
 
 @contextmanager
 def _only_indexer(runtime: Runtime, collection_id: uuid.UUID) -> Iterator[None]:
-    """One process at a time indexes a collection; the lock ends with the connection, whatever ends the process."""
-    connection = runtime.database.connect()
-    try:
-        key = int.from_bytes(collection_id.bytes[:8], "big", signed=True)
-        row = connection.execute("SELECT pg_try_advisory_lock(%s)", (key,)).fetchone()
-        if row is None or not row[0]:
+    """One process at a time indexes a collection; the lock ends with the process, whatever ends that."""
+    with runtime.database.advisory_lock(collection_id) as ours:
+        if not ours:
             raise Conflict(
                 "another process is indexing this collection",
                 code="collection_busy",
                 next_step="wait for it to finish, then run the same command again",
             )
-        connection.commit()
         yield
-    finally:
-        connection.close()

@@ -78,7 +78,7 @@ def _found_shard(session: Session, origin: str, keys: KeyRing, clock: Clock) -> 
         ],
         "created_at": clock().isoformat(),
     }
-    sequencer.append(session, sign_statement(payload, keys.statements, issuer=origin, subject="genesis"))
+    sequencer.append(session, sign_statement(payload, keys.statements, issuer=origin, subject=GENESIS))
 
 
 def _leaf_sha256(keys: KeyRing) -> str:

@@ -28,13 +28,14 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from attribution.evidence import Evidence
-from attribution.fingerprints import Fingerprints, bits, instance_code, iscc_bits
+from attribution.fingerprints import Fingerprints, bits, instance_code, iscc_bits, pixel_sha256
 from ledger import jobs
 from ledger.credentials.write import write_credential
-from ledger.database.tables import Generation, Record, Stamp
-from ledger.errors import BadRequest, Conflict
+from ledger.database.tables import Generation, Record, Stamp, Verification
+from ledger.errors import BadRequest, Conflict, Inconsistent, NotFound
 from ledger.log import sequencer
 from ledger.log.statements import commitment, sign_statement
+from ledger.lookup import PDQ_QUALITY
 from ledger.reports.build import build_report, credential_request
 from ledger.runtime import Runtime
 from models.images import Limits, decode
@@ -49,6 +50,9 @@ FILE_DOMAIN = "lawful-ledger/file/1"
 CLAIM_DOMAIN = "lawful-ledger/claim/1"
 
 MAX_SEED = 2**53 - 1  # what JSON readers in every language can hold
+MAX_MODEL_CHARS = 200
+
+TASKS: Mapping[str, jobs.Task] = {"generation": "generate", "stamp": "stamp", "verification": "verify"}
 
 Step = Callable[[str], None]
 
@@ -65,7 +69,10 @@ class Produced:
     media_type: str
     fingerprints: Fingerprints
     evidence: Evidence
-    model: Mapping[str, str] | None = None  # NetworkInfo of the generator that made it here
+    model: Mapping[str, str] | None = None  # NetworkInfo of our generator, where that is what made these pixels
+    parameters: Mapping[str, Any] | None = None  # of a generation: what it was really called with
+    ai_origin: bool = False  # of a stamp: our own pixels, or a submitter registered to the generator they name
+    parent_manifest_urn: str | None = None  # of a stamp: the credential that the image brought
 
 
 def accept_generation(
@@ -117,6 +124,18 @@ def accept_stamp(
     """Record a wish to stamp `image` (already seen to be one of ours to read) and enqueue it."""
     if prompt is not None:
         prompt = _checked_prompt(prompt, runtime.settings.max_prompt_chars)
+        if prompt_commitment is not None:
+            raise BadRequest(
+                "prompt and prompt_commitment: both were given",
+                code="prompt_twice",
+                next_step="send the prompt, or keep it and send its commitment",
+            )
+    if declared_model is not None and not (len(declared_model) <= MAX_MODEL_CHARS and declared_model.isprintable()):
+        raise BadRequest(
+            f"model: one line of at most {MAX_MODEL_CHARS} characters is wanted, {len(declared_model)} were given",
+            code="model_malformed",
+            next_step="name the model as its maker does",
+        )
     if prompt_commitment is not None and not _is_hex_digest(prompt_commitment):
         raise BadRequest(
             "prompt_commitment: 64 lower-case hex digits are wanted",
@@ -128,9 +147,9 @@ def accept_stamp(
         "image": submitted.hex(), "model": declared_model, "prompt": prompt, "prompt_commitment": prompt_commitment
     }  # fmt: skip
     record_id, is_new = _accept(session, "stamp", principal_id, idempotency_key, request)
+    key = f"sources/{record_id}"
     if is_new:
         # Durable before the job that reads it can be seen; an orphan if this transaction rolls back.
-        key = f"sources/{record_id}"
         runtime.storage.put(key, image)
         session.execute(
             sa.update(Record)
@@ -142,6 +161,7 @@ def accept_stamp(
                 record_id=record_id,
                 declared_model=declared_model,
                 prompt=prompt,
+                prompt_salt=secrets.token_bytes(32) if prompt is not None else None,
                 prompt_commitment=prompt_commitment,
                 ai_origin=False,
             )
@@ -152,6 +172,9 @@ def accept_stamp(
 
 def sign(runtime: Runtime, record_id: uuid.UUID, produced: Produced) -> None:
     """Step 1. Durable before: nothing. Durable after: image, report, statement and its place in the log's outbox."""
+    with runtime.sessions() as session:
+        if session.get_one(Record, record_id).state != "accepted":
+            return  # what was signed keeps its image
     source_key = f"sources/{record_id}"
     runtime.storage.put(source_key, produced.image)
     now = runtime.clock()
@@ -160,6 +183,7 @@ def sign(runtime: Runtime, record_id: uuid.UUID, produced: Produced) -> None:
         record = _locked(session, record_id)
         if record.state != "accepted":
             return
+        _describe(session, record_id, produced)
         salt = secrets.token_bytes(32)
         report = build_report(session, record, produced.evidence, found, produced.model, now)
         report_sha256 = hashlib.sha256(report.body).digest()
@@ -187,6 +211,16 @@ def sign(runtime: Runtime, record_id: uuid.UUID, produced: Produced) -> None:
         set_fingerprints(record, found)
 
 
+def _describe(session: Session, record_id: uuid.UUID, produced: Produced) -> None:
+    """How the image came about, fixed in the transaction that signs it."""
+    generation, stamp = session.get(Generation, record_id), session.get(Stamp, record_id)
+    if generation is not None:
+        generation.model = dict(produced.model) if produced.model else None
+        generation.parameters = dict(produced.parameters or generation.parameters)
+    if stamp is not None:
+        stamp.ai_origin, stamp.parent_manifest_urn = produced.ai_origin, produced.parent_manifest_urn
+
+
 def finish(runtime: Runtime, record_id: uuid.UUID, on_step: Step = _unwatched) -> None:
     """Steps 2 to 4, from wherever the record stands. Raises Unavailable when the log does not answer in time."""
     with runtime.sessions() as session:
@@ -209,7 +243,8 @@ def abandon(runtime: Runtime, record_id: uuid.UUID, failure: Mapping[str, Any]) 
     """
     with runtime.sessions.begin() as session:
         record = _locked(session, record_id)
-        if record.state not in {"accepted", "signed"}:
+        looked = record.kind == "verification" and record.state == "signed"  # a finished look stays finished
+        if record.state not in {"accepted", "signed"} or looked:
             return
         if record.state == "signed":
             assert record.leaf_hash is not None
@@ -225,19 +260,28 @@ def abandon(runtime: Runtime, record_id: uuid.UUID, failure: Mapping[str, Any]) 
             )
         record.state = "abandoned"
         record.failure = dict(failure)
-        source_key = record.source_key
-    if source_key:
-        runtime.storage.delete(source_key)
+        look = session.get(Verification, record_id)
+        keys = [record.source_key, look.upload_key if look is not None else None]
+    for key in filter(None, keys):
+        runtime.storage.delete(key)
 
 
-def unfinished(session: Session, older_than: dt.datetime) -> list[tuple[uuid.UUID, str]]:
-    """(id, kind) of generations and stamps that were signed but not issued: what a worker resumes."""
+def unfinished(session: Session, older_than: dt.datetime) -> list[tuple[uuid.UUID, jobs.Task]]:
+    """(id, task) of records that stand half-way without a job that waits or runs: what a worker resumes."""
     rows = session.execute(
         sa.select(Record.id, Record.kind)
-        .where(Record.state.in_(("signed", "sealed")), Record.kind != "verification", Record.created_at < older_than)
+        .where(
+            Record.state.in_(("accepted", "signed", "sealed")),
+            sa.or_(Record.kind != "verification", Record.state == "accepted"),
+            Record.created_at < older_than,
+            sa.text(
+                "NOT EXISTS (SELECT 1 FROM procrastinate_jobs"
+                " WHERE args->>'record_id' = records.id::text AND status IN ('todo', 'doing'))"
+            ),
+        )
         .order_by(Record.created_at)
     )
-    return [(row.id, row.kind) for row in rows]
+    return [(row.id, TASKS[row.kind]) for row in rows]
 
 
 def set_fingerprints(record: Record, found: Fingerprints) -> None:
@@ -245,7 +289,7 @@ def set_fingerprints(record: Record, found: Fingerprints) -> None:
     record.pixel_sha256 = bytes.fromhex(found.pixel_sha256)
     record.iscc = found.iscc
     record.iscc_bits = bits(iscc_bits(found.iscc))
-    record.pdq = bits(found.pdq)
+    record.pdq = bits(found.pdq) if found.pdq_quality >= PDQ_QUALITY else None
     record.width, record.height = found.width, found.height
 
 
@@ -264,8 +308,19 @@ def _write_and_seal(runtime: Runtime, record_id: uuid.UUID, on_step: Step) -> No
         assert record.leaf_hash is not None
         assert record.source_key is not None
         assert record.media_type is not None
-        source = runtime.storage.get(record.source_key)
-        pixels = decode(source, Limits(max_bytes=runtime.settings.max_upload_bytes)).pixels
+        source_key, signed_pixels = record.source_key, record.pixel_sha256
+    source = runtime.storage.get(source_key)
+    pixels = decode(source, Limits(max_bytes=runtime.settings.max_upload_bytes)).pixels
+    if pixel_sha256(pixels) != signed_pixels:
+        raise Inconsistent(
+            f"the stored image of record {record_id} is not the one that was signed",
+            code="source_changed",
+            next_step="restore storage and database from the same moment; the record stays unissued until then",
+        )
+    with runtime.sessions() as session:
+        record = session.get_one(Record, record_id)
+        assert record.leaf_hash is not None
+        assert record.media_type is not None
         proof = sequencer.proof(session, runtime.shard, record.leaf_hash)
         request = credential_request(session, record, proof.decode(), pixels, runtime.settings)
         leaf, salt, media_type = record.leaf_hash, record.salt, record.media_type
@@ -294,7 +349,9 @@ def _write_and_seal(runtime: Runtime, record_id: uuid.UUID, on_step: Step) -> No
     }
     with runtime.sessions.begin() as session:
         record = _locked(session, record_id)
-        if record.state != "signed":  # another worker sealed it with its own file; ours stays unnamed
+        if record.state != "signed":  # another worker sealed it with its own file
+            if record.file_key != file_key:
+                runtime.storage.delete(file_key)
             return
         record.issued_statement = sign_statement(
             payload, runtime.keys.statements, issuer=runtime.settings.origin, subject=ISSUED
@@ -364,6 +421,8 @@ def _accept(
             Record.principal_id == principal_id, Record.idempotency_key == key
         )
     ).one()
+    if known.request_sha256 is None:
+        raise NotFound("this request's record was deleted", code="record_redacted", next_step="send a new key")
     if (known.kind, known.request_sha256) != (kind, request_sha256):
         raise Conflict(
             "this Idempotency-Key was used for another request",
@@ -380,15 +439,21 @@ def _checked_prompt(prompt: str, limit: int) -> str:
         raise BadRequest(
             f"prompt: {len(prompt)} characters, at most {limit}", code="prompt_too_long", next_step="shorten the prompt"
         )
-    if "\x00" in prompt:
+    try:
+        encoded = prompt.encode()
+    except UnicodeEncodeError:
+        encoded = b"\0"
+    if b"\0" in encoded:
         raise BadRequest(
-            "prompt: it holds a NUL character", code="prompt_malformed", next_step="remove the NUL character"
+            "prompt: it holds a character that is no text (NUL or half a surrogate pair)",
+            code="prompt_malformed",
+            next_step="send it as UTF-8 without control characters",
         )
     return prompt
 
 
 def _jsonable(request: Mapping[str, Any]) -> dict[str, Any]:
-    """RFC 8785 refuses integers beyond 2^53; seeds may be larger."""
+    """RFC 8785 refuses integers beyond 2^53, which a caller may send; they are refused by name later."""
     return {key: str(value) if isinstance(value, int) else value for key, value in request.items()}
 
 

@@ -28,6 +28,7 @@ def defer(session: Session, task: Task, record_id: uuid.UUID) -> None:
         name=task,
         queue=QUEUE,
         lock=str(record_id),  # one worker at a time per record
+        priority=-1 if task == "verify" else 0,  # anybody may ask for a look: records go first
         connection=connection,
         allow_unknown=True,
     ).defer(record_id=str(record_id))

@@ -1,7 +1,9 @@
 """Who recorded this? By file, by pixels, by ISCC, by id; and what merely looks alike. No log, no networks, no HTTP."""
 
 import datetime as dt
+import re
 import uuid
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -15,7 +17,9 @@ from ledger.errors import BadRequest, NotFound
 # Bits of 256 that may differ before two pictures are no longer called alike. Unrelated pictures differ in 120 to 132;
 # re-encoding and halving mostly fewer than 12. docs/decisions/0005-soft-bindings.md has the measured rates.
 SOFT_BITS = {"iscc": 16, "pdq": 32}
+PDQ_QUALITY = 50  # below it a PDQ hash says little
 SOFT_LIMIT = 10
+ISCC = re.compile(r"ISCC:[A-Z2-7]{10,90}")
 
 
 class RecordView(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +80,7 @@ def find(
         where = Record.pixel_sha256 == _digest("pixel_sha256", pixel_sha256)
     else:
         assert iscc is not None
-        if not iscc.startswith("ISCC:") or len(iscc) > 100:
+        if not ISCC.fullmatch(iscc):
             raise BadRequest(
                 "iscc: an ISCC in text form is wanted", code="iscc_malformed", next_step="send it as ISCC:… in full"
             )
@@ -99,29 +103,38 @@ def by_id(session: Session, record_id: uuid.UUID) -> RecordView:
     return found[0]
 
 
-def similar(session: Session, found: Fingerprints, limit: int = SOFT_LIMIT) -> list[Candidate]:
+def similar(
+    session: Session, found: Fingerprints, *, exclude: Collection[str] = (), limit: int = SOFT_LIMIT
+) -> list[Candidate]:
     """Listed records whose ISCC Image-Code or PDQ is within `SOFT_BITS`, nearest first.
 
     The index search is approximate: a near record may be missed. What is returned was measured exactly.
     """
-    near: dict[uuid.UUID, tuple[int, str]] = {}
-    for binding, column, code in (
-        ("iscc", Record.iscc_bits, iscc_bits(found.iscc)),
-        ("pdq", Record.pdq, found.pdq),
-    ):
+    codes = {"iscc": (Record.iscc_bits, iscc_bits(found.iscc))}
+    if found.pdq_quality >= PDQ_QUALITY:  # a flat picture is alike to all others
+        codes["pdq"] = (Record.pdq, found.pdq)
+    known = [uuid.UUID(each) for each in exclude]
+    near: dict[uuid.UUID, tuple[float, int, str]] = {}
+    for binding, (column, code) in codes.items():
         distance = column.op("<~>", return_type=sa.Float())(sa.cast(bits(code), column.type))
         nearest = (
-            sa.select(Record.id, distance).where(Record.listed, column.is_not(None)).order_by(distance).limit(limit)
+            sa.select(Record.id, distance)
+            .where(Record.listed, column.is_not(None), Record.id.not_in(known))
+            .order_by(distance)
+            .limit(limit)
         )
         for record_id, differing in session.execute(nearest):
             if differing <= SOFT_BITS[binding]:
-                near[record_id] = min(near.get(record_id, (257, "")), (int(differing), binding))
+                here = (differing / SOFT_BITS[binding], int(differing), binding)
+                near[record_id] = min(near.get(record_id, here), here)
     candidates = [
         Candidate(record=view, binding=binding, bits_differing=differing, bits_allowed=SOFT_BITS[binding])
         for view in (_views(session, Record.id.in_(near), len(near)) if near else [])
-        for differing, binding in [near[uuid.UUID(view.id)]]
+        for _, differing, binding in [near[uuid.UUID(view.id)]]
     ]
-    return sorted(candidates, key=lambda each: (each.bits_differing, each.record.created_at))[:limit]
+    return sorted(candidates, key=lambda each: (each.bits_differing / each.bits_allowed, each.record.created_at))[
+        :limit
+    ]
 
 
 def report(session: Session, record_id: uuid.UUID) -> bytes:
@@ -150,22 +163,40 @@ def file_key(session: Session, record_id: uuid.UUID) -> tuple[str, str]:
 
 def _views(session: Session, where: sa.ColumnElement[bool], limit: int) -> list[RecordView]:
     """The records `where`, with what their view needs, in one query; earliest first."""
+    place = (
+        sa.select(LogShard.origin, LogEntry.idx)
+        .join(LogEntry, LogEntry.shard == LogShard.name)
+        .where(LogEntry.leaf_hash == Record.leaf_hash)
+        .limit(1)
+        .lateral("place")
+    )
     rows = session.execute(
-        sa.select(Record, Generation.model, Stamp.declared_model, Stamp.ai_origin, Report.sha256)
+        sa.select(
+            Record,
+            Generation.model,
+            Stamp.declared_model,
+            Stamp.ai_origin,
+            Report.sha256,
+            place.c.origin,
+            place.c.idx,
+        )
         .outerjoin(Generation, Generation.record_id == Record.id)
         .outerjoin(Stamp, Stamp.record_id == Record.id)
         .outerjoin(Report, Report.record_id == Record.id)
+        .outerjoin(place, sa.true())
         .where(where)
         .order_by(Record.created_at, Record.id)
         .limit(limit)
     )
     return [
-        _view(session, record, _made(record.kind, model, declared, ai_origin), report_sha256)
-        for record, model, declared, ai_origin, report_sha256 in rows
+        _view(record, _made(record.kind, model, declared, ai_origin), report_sha256, origin, index)
+        for record, model, declared, ai_origin, report_sha256, origin, index in rows
     ]
 
 
-def _view(session: Session, record: Record, made: dict[str, Any] | None, report_sha256: bytes | None) -> RecordView:
+def _view(
+    record: Record, made: dict[str, Any] | None, report_sha256: bytes | None, origin: str | None, index: int | None
+) -> RecordView:
     shown = record.listed and record.erased_at is None
     return RecordView(
         id=str(record.id),
@@ -183,7 +214,7 @@ def _view(session: Session, record: Record, made: dict[str, Any] | None, report_
         manifest_urn=record.manifest_urn if shown else None,
         claim_sha256=_hex(record.claim_sha256) if shown else None,
         report_sha256=_hex(report_sha256) if shown else None,
-        log=_log(session, record.leaf_hash),
+        log=None if index is None else {"origin": origin, "index": index, "leaf_hash": _hex(record.leaf_hash)},
         redacted=record.erased_at is not None,
     )
 
@@ -197,18 +228,6 @@ def _made(
     if kind == "stamp":
         return {"by": "declared by its submitter", "declared_model": declared, "ai_origin": ai_origin}
     return None
-
-
-def _log(session: Session, leaf_hash: bytes | None) -> dict[str, Any] | None:
-    """Where the log holds the record's statement; None while it is on its way."""
-    if leaf_hash is None:
-        return None
-    row = session.execute(
-        sa.select(LogShard.origin, LogEntry.idx)
-        .join(LogEntry, LogEntry.shard == LogShard.name)
-        .where(LogEntry.leaf_hash == leaf_hash)
-    ).first()
-    return None if row is None else {"origin": row.origin, "index": row.idx, "leaf_hash": leaf_hash.hex()}
 
 
 def _digest(field: str, text: str) -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 from ledger.errors import BadRequest
 
 COLUMNS = ("path", "artist", "title", "licence", "train", "compare", "name")
+MAX_CELL_CHARS = 500
 TRUE, FALSE = {"1", "true", "yes"}, {"0", "false", "no"}
 
 
@@ -67,7 +68,8 @@ def list_works(source: Path, licence: str, grants: Grants) -> tuple[list[Listed]
 
 def _from_folder(folder: Path, licence: str, grants: Grants) -> Iterator[Listed | BadFile]:
     """Hidden files are passed over; links are not followed, so that nothing outside the folder is read."""
-    for parent, folders, files in os.walk(folder):
+    unreadable: list[OSError] = []
+    for parent, folders, files in os.walk(folder, onerror=unreadable.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for file in sorted(files):
             if file.startswith("."):
@@ -82,6 +84,8 @@ def _from_folder(folder: Path, licence: str, grants: Grants) -> Iterator[Listed 
                     yield BadFile(name, "artist_missing", "it lies in no artist's subfolder")
             else:
                 yield Listed(path, name, _shown(Path(relative.parts[0])), _shown(Path(path.stem)), licence, grants)
+    for error in unreadable:
+        yield BadFile(_shown(Path(error.filename or folder)), "folder_unreadable", f"{error.strerror}")
 
 
 def _from_list(file: Path, licence: str, grants: Grants) -> Iterator[Listed | BadFile]:
@@ -91,6 +95,9 @@ def _from_list(file: Path, licence: str, grants: Grants) -> Iterator[Listed | Ba
         name = path_text or f"row {number}"
         if not path_text or not artist:
             yield BadFile(name, "row_incomplete", f"row {number}: path and artist are needed")
+            continue
+        if bad := _bad_cell(row):
+            yield BadFile(f"row {number}", "row_malformed", f"row {number}: {bad}")
             continue
         path = (root / path_text).resolve()
         if not path.is_relative_to(root):
@@ -113,13 +120,27 @@ def _from_list(file: Path, licence: str, grants: Grants) -> Iterator[Listed | Ba
             yield BadFile(name, "grant_malformed", f"row {number}: {error}")
 
 
+def _bad_cell(row: Mapping[str, str | None]) -> str | None:
+    """What is wrong with a row's text, or None: the database indexes names, and a page has to show them."""
+    for column in COLUMNS:
+        text = row.get(column) or ""
+        if len(text) > MAX_CELL_CHARS:
+            return f"{column} has {len(text)} characters, at most {MAX_CELL_CHARS}"
+        if column != "path" and not text.isprintable():
+            return f"{column} holds a control character"
+        if "\0" in text:
+            return f"{column} holds a NUL"
+    return None
+
+
 def _rows(file: Path) -> Iterator[Mapping[str, str | None]]:
     if file.suffix.lower() == ".parquet":
         import pyarrow
         import pyarrow.parquet
 
         try:
-            table = pyarrow.parquet.read_table(file)
+            names = pyarrow.parquet.read_schema(file).names
+            table = pyarrow.parquet.read_table(file, columns=[name for name in COLUMNS if name in names])
         except (pyarrow.ArrowException, OSError) as error:
             raise _no_list(file, str(error)) from error
         _check_columns(file, table.column_names)

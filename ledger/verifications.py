@@ -24,7 +24,7 @@ LOOK = "lawful-ledger/verification/1"
 
 
 def accept_verification(
-    session: Session, runtime: Runtime, *, image: bytes, filename: str | None, principal_id: uuid.UUID | None
+    session: Session, runtime: Runtime, *, image: bytes, principal_id: uuid.UUID | None
 ) -> uuid.UUID:
     """Keep the upload until the worker has looked at it. Raises ImageError before anything is stored."""
     decode(image, Limits(max_bytes=runtime.settings.max_upload_bytes))
@@ -33,7 +33,7 @@ def accept_verification(
     runtime.storage.put(key, image)
     session.add(Record(id=record_id, kind="verification", state="accepted", listed=False, principal_id=principal_id))
     session.flush()
-    session.add(VerificationRow(record_id=record_id, upload_key=key, filename=filename))
+    session.add(VerificationRow(record_id=record_id, upload_key=key))
     session.flush()
     jobs.defer(session, "verify", record_id)
     return record_id
@@ -49,8 +49,7 @@ def record(runtime: Runtime, record_id: uuid.UUID, found: Verification) -> None:
     result = msgspec.to_builtins(found)
     pixels = bytes.fromhex(found.pixel_sha256)
     payload = {
-        "type": LOOK,
-        "record_id": str(record_id),
+        "type": LOOK,  # without the record's id: who knows that may read the whole answer
         "created_at": found.checked_at,
         "commitments": {"pixels": commitment(PIXELS_DOMAIN, salt, pixels).hex()},
         "answers": msgspec.to_builtins(found.answers),
@@ -80,7 +79,7 @@ def result(session: Session, record_id: uuid.UUID) -> dict[str, Any] | None:
     Raises NotFound for an id that is no verification, and the stored failure when the look failed.
     """
     row = session.execute(
-        sa.select(Record.state, Record.failure, VerificationRow.result)
+        sa.select(Record.state, Record.failure, Record.erased_at, VerificationRow.result)
         .join(VerificationRow, VerificationRow.record_id == Record.id)
         .where(Record.id == record_id)
     ).one_or_none()
@@ -88,4 +87,10 @@ def result(session: Session, record_id: uuid.UUID) -> dict[str, Any] | None:
         raise NotFound(f"no verification {record_id}", code="verification_unknown", next_step="verify the file again")
     if row.state == "abandoned":
         raise jobs.failure_of(row.failure)
+    if row.erased_at is not None:
+        raise NotFound(
+            "this verification's answer was deleted on request",
+            code="record_redacted",
+            next_step="verify the file again",
+        )
     return row.result  # type: ignore[no-any-return]

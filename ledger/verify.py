@@ -155,10 +155,10 @@ def _look_up(session: Session, found: Fingerprints, claim: LedgerClaim, reading:
     by_pixels = lookup.find(session, pixel_sha256=found.pixel_sha256)
     named = _named_record(session, claim)
     records = {record.id: record for record in [*([named] if named else []), *by_file, *by_pixels]}
-    candidates = lookup.similar(session, found)
+    candidates = lookup.similar(session, found, exclude=records)
     looked = LookedUp(
         records=sorted(records.values(), key=lambda record: (record.created_at, record.id)),
-        candidates=[each for each in candidates if each.record.id not in records],
+        candidates=candidates,
         by_file=bool(by_file),
         by_pixels=bool(by_pixels),
         redacted=named is not None and named.redacted,

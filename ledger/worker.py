@@ -23,10 +23,10 @@ from attribution.engine import Engine, Reference
 from attribution.fingerprints import fingerprint
 from attribution.snapshot import snapshot_digest
 from ledger import catalog, issue, jobs, verifications, verify
-from ledger.credentials.read import read_credential
+from ledger.credentials.read import read_credential, trust_list
 from ledger.database import vectors
 from ledger.database.tables import Collection, Generation, Principal, Record, Snapshot, Stamp, Verification
-from ledger.errors import BadRequest, Inconsistent, LedgerError
+from ledger.errors import BadRequest, Inconsistent, LedgerError, Unavailable
 from ledger.log.sequencer import SequencerThread
 from ledger.runtime import Runtime, open_runtime, sequencing
 from ledger.settings import Settings
@@ -44,6 +44,8 @@ log = structlog.get_logger()
 RESUME_AFTER = dt.timedelta(seconds=60)
 HOUSEKEEPING_SECONDS = 20.0
 HEARTBEAT_SECONDS = 5.0
+MOST_ATTEMPTS = 100  # whatever the reason: about an hour and a half of waiting for a disk or a timestamp authority
+SHUTDOWN_SECONDS = 10.0  # a job that takes longer is resumed by the next worker
 
 
 def model_config(settings: Settings) -> ModelConfig:
@@ -69,8 +71,15 @@ class Worker:
         self._engine: tuple[bytes | None, Engine] | None = None
 
     def run(self, task: jobs.Task, record_id: uuid.UUID) -> None:
-        """Do one job; doing it twice is harmless. Raises LedgerError or ModelError."""
-        {"generate": self.generate, "stamp": self.stamp, "verify": self.verify}[task](record_id)
+        """Do one job; doing it twice is harmless, at the same time impossible. Raises LedgerError or ModelError."""
+        with self.runtime.database.advisory_lock(record_id) as ours:
+            if not ours:
+                raise Unavailable(
+                    f"another process is working on record {record_id}",
+                    code="record_busy",
+                    next_step="wait for it to finish; nothing is lost",
+                )
+            {"generate": self.generate, "stamp": self.stamp, "verify": self.verify}[task](record_id)
 
     def generate(self, record_id: uuid.UUID) -> None:
         """Prompt → image → evidence → record."""
@@ -84,14 +93,11 @@ class Worker:
             generator = self.generator()
             made = generator.generate(prompt, seed=seed, **parameters)
             actual = {"steps": made.steps, "guidance": made.guidance, "width": made.width, "height": made.height}
-            with self.runtime.sessions.begin() as session:
-                wish = session.get_one(Generation, record_id)
-                wish.model, wish.parameters = asdict(generator.info), actual
             data = encode_png(made.pixels)
             found = fingerprint(data, made.pixels)
             evidence = self.engine().examine(made.pixels, found)
-            produced = issue.Produced(data, "image/png", found, evidence, asdict(generator.info))
-            issue.sign(self.runtime, record_id, produced)
+            model = asdict(generator.info)
+            issue.sign(self.runtime, record_id, issue.Produced(data, "image/png", found, evidence, model, actual))
         issue.finish(self.runtime, record_id)
 
     def stamp(self, record_id: uuid.UUID) -> None:
@@ -113,12 +119,20 @@ class Worker:
                     code="credential_unreadable",
                     next_step="stamp a copy without the broken credential",
                 )
-            with runtime.sessions.begin() as session:
-                wish = session.get_one(Stamp, record_id)
-                wish.parent_manifest_urn = reading.manifest_urn if reading.credential == "present" else None
-                wish.ai_origin = _may_claim_ai_origin(session, record_id, wish, found.pixel_sha256)
+            with runtime.sessions() as session:
+                own = _own_model(session, found.pixel_sha256)
+                ai_origin = own is not None or _is_registered(session, record_id)
             evidence = self.engine().examine(image.pixels, found)
-            issue.sign(runtime, record_id, issue.Produced(data, media_type, found, evidence))
+            produced = issue.Produced(
+                data,
+                media_type,
+                found,
+                evidence,
+                model=own,
+                ai_origin=ai_origin,
+                parent_manifest_urn=reading.manifest_urn if reading.credential == "present" else None,
+            )
+            issue.sign(runtime, record_id, produced)
         issue.finish(runtime, record_id)
 
     def verify(self, record_id: uuid.UUID) -> None:
@@ -130,14 +144,18 @@ class Worker:
             upload_key = session.get_one(Verification, record_id).upload_key
         assert upload_key is not None
         data = runtime.storage.get(upload_key)
-        engine = self.engine()
+        try:
+            examine: verify.Examine | None = self.engine().examine
+        except (LedgerError, ModelError) as error:  # five of the six answers need no networks
+            log.warning("not_compared", code=error.code, detail=error.detail)
+            examine = None
         with runtime.sessions() as session:
             found = verify.verify(
                 data,
                 session=session,
                 anchors_pem=anchors(runtime),
                 log_vkeys=runtime.log_vkeys,
-                examine=engine.examine,
+                examine=examine,
                 now=runtime.clock(),
                 limits=Limits(max_bytes=runtime.settings.max_upload_bytes),
             )
@@ -152,12 +170,14 @@ class Worker:
 
     def engine(self) -> Engine:
         """The engine over the newest snapshot; one job sees one snapshot from beginning to end."""
+        encoders = self.encoders()
         with self.runtime.sessions() as session:
             snapshot = catalog.newest_snapshot(session, collection=self.runtime.settings.collection)
             digest = snapshot.digest if snapshot is not None else None
-            if self._engine is None or self._engine[0] != digest:
-                reference = None if snapshot is None else _reference(session, snapshot, self.encoders())
-                self._engine = (digest, Engine(self.encoders(), reference))
+            if self._engine is not None and self._engine[0] == digest:
+                return self._engine[1]
+            reference = None if snapshot is None else _reference(session, snapshot, encoders)
+        self._engine = (digest, Engine(encoders, reference))
         return self._engine[1]
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> Mapping[str, NDArray[np.float32]]:
@@ -192,7 +212,14 @@ def embedder(runtime: Runtime) -> catalog.Embedder:
 def anchors(runtime: Runtime) -> str:
     """The C2PA roots this ledger trusts: its own, and those of the settings."""
     more = runtime.settings.trust_anchors
-    return runtime.keys.root_pem + ("\n" + more.read_text() if more is not None else "")
+    try:
+        return trust_list(runtime.keys.root_pem, *([more.read_text()] if more is not None else []))
+    except OSError as error:
+        raise Unavailable(
+            f"the trust anchors cannot be read: {error.strerror}",
+            code="anchors_missing",
+            next_step="point LAWFUL_TRUST_ANCHORS at a PEM file, or unset it",
+        ) from error
 
 
 def _reference(session: Session, snapshot: Snapshot, encoders: Mapping[str, Encoder]) -> Reference:
@@ -209,7 +236,7 @@ def _reference(session: Session, snapshot: Snapshot, encoders: Mapping[str, Enco
     infos: dict[str, NetworkInfo] = {}
     for name, encoder in encoders.items():
         key = encoder_key(encoder.info)
-        rows = vectors.load(session, key, ids) if key in snapshot.encoders else None
+        rows = vectors.load(session, key, snapshot.collection_id, ids) if key in snapshot.encoders else None
         if rows is not None:
             loaded[name], infos[name] = rows, encoder.info
         else:
@@ -218,19 +245,26 @@ def _reference(session: Session, snapshot: Snapshot, encoders: Mapping[str, Enco
     return Reference(works=works, vectors=loaded, encoders=infos, digest=snapshot.digest, collection=name)
 
 
-def _may_claim_ai_origin(session: Session, record_id: uuid.UUID, wish: Stamp, pixel_sha256: str) -> bool:
-    """Only for our own generations, or a submitter whose key is registered to the generator they name."""
-    own = session.execute(
-        sa.select(sa.func.count()).where(
-            Record.kind == "generation", Record.listed, Record.pixel_sha256 == bytes.fromhex(pixel_sha256)
-        )
-    ).scalar_one()
-    if own:
-        return True
-    registered = session.execute(
-        sa.select(Principal.generator).join(Record, Record.principal_id == Principal.id).where(Record.id == record_id)
+def _own_model(session: Session, pixel_sha256: str) -> dict[str, Any] | None:
+    """The generator that made these very pixels here, if one did; whatever a submitter says of them."""
+    return session.execute(
+        sa.select(Generation.model)
+        .join(Record, Record.id == Generation.record_id)
+        .where(Record.listed, Record.pixel_sha256 == bytes.fromhex(pixel_sha256))
+        .order_by(Record.created_at)
+        .limit(1)
     ).scalar()
-    return registered is not None and registered == wish.declared_model
+
+
+def _is_registered(session: Session, record_id: uuid.UUID) -> bool:
+    """Does the stamp name the very generator that its submitter's key is registered to?"""
+    registered, declared = session.execute(
+        sa.select(Principal.generator, Stamp.declared_model)
+        .join(Record, Record.principal_id == Principal.id)
+        .join(Stamp, Stamp.record_id == Record.id)
+        .where(Record.id == record_id)
+    ).one()
+    return registered is not None and registered == declared
 
 
 # ---- running -------------------------------------------------------------------------------------------------------
@@ -267,8 +301,13 @@ def _is_final(error: BaseException) -> bool:
     return isinstance(error, LedgerError | ModelError) and error.status < 500
 
 
+def _is_passing(error: BaseException) -> bool:
+    """A full disk, a timestamp authority or a log that does not answer: what was accepted waits for it."""
+    return isinstance(error, LedgerError | ModelError) and error.status in {503, 507}
+
+
 class _Retry(procrastinate.BaseRetryStrategy):
-    """Wait 1, 2, 4 … seconds between attempts, as long as trying again can help."""
+    """Wait 1, 2, 4 … up to 60 seconds between attempts, as long as trying again can help."""
 
     def __init__(self, attempts: int) -> None:
         self._attempts = attempts
@@ -276,9 +315,9 @@ class _Retry(procrastinate.BaseRetryStrategy):
     def get_retry_decision(
         self, *, exception: BaseException, job: procrastinate.jobs.Job
     ) -> procrastinate.RetryDecision | None:
-        if _is_final(exception) or job.attempts + 1 >= self._attempts:
+        if _is_final(exception) or (job.attempts + 1 >= self._attempts and not _is_passing(exception)):
             return None
-        return procrastinate.RetryDecision(retry_in={"seconds": 2**job.attempts})
+        return procrastinate.RetryDecision(retry_in={"seconds": min(2 ** min(job.attempts, 6), 60)})
 
 
 def _application(worker: Worker) -> procrastinate.App:
@@ -291,11 +330,14 @@ def _application(worker: Worker) -> procrastinate.App:
         @app.task(name=name, queue=jobs.QUEUE, retry=_Retry(settings.job_attempts), pass_context=True)
         def task(context: procrastinate.JobContext, record_id: str) -> None:
             record = uuid.UUID(record_id)
+            if context.job.attempts >= MOST_ATTEMPTS:  # it may be what kills the worker, every time
+                issue.abandon(worker.runtime, record, failure(RuntimeError("given up")))
+                return
             try:
                 worker.run(name, record)
                 log.info("job_done", task=name, record_id=record_id)
             except Exception as error:
-                last = context.job.attempts + 1 >= settings.job_attempts
+                last = context.job.attempts + 1 >= settings.job_attempts and not _is_passing(error)
                 log.warning(
                     "job_failed", task=name, record_id=record_id, attempt=context.job.attempts + 1, exc_info=error
                 )
@@ -326,18 +368,25 @@ async def _serve(worker: Worker, sequencer: SequencerThread, stop: threading.Eve
                 concurrency=1,
                 install_signal_handlers=False,
                 fetch_job_polling_interval=1.0,
-                shutdown_graceful_timeout=worker.runtime.settings.issue_timeout,
+                shutdown_graceful_timeout=SHUTDOWN_SECONDS,
+                delete_jobs="successful",
                 update_heartbeat_interval=HEARTBEAT_SECONDS,
                 stalled_worker_timeout=6 * HEARTBEAT_SECONDS,
             )
         )
         housekeeping = asyncio.create_task(_housekeeping(app, worker))
         log.info("worker_ready", profile=worker.runtime.settings.profile)
-        while not stop.is_set() and not running.done() and sequencer.failure is None:  # noqa: ASYNC110 - `stop` is a thread's, set by a signal
+        while not stop.is_set() and not (running.done() or housekeeping.done() or sequencer.failure):  # noqa: ASYNC110 - `stop` is a thread's, set by a signal
             await asyncio.sleep(0.1)
         housekeeping.cancel()
         running.cancel()
         await asyncio.gather(running, housekeeping, return_exceptions=True)
+        for task in (
+            running,
+            housekeeping,
+        ):  # an error that ended one of them ends the process, which is then restarted
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
 
 
 async def _housekeeping(app: procrastinate.App, worker: Worker) -> None:
@@ -349,9 +398,8 @@ async def _housekeeping(app: procrastinate.App, worker: Worker) -> None:
             older_than = worker.runtime.clock() - RESUME_AFTER
             with worker.runtime.sessions() as session:
                 left = issue.unfinished(session, older_than)
-            for record_id, kind in left:
+            for record_id, task in left:
                 try:
-                    task = "generate" if kind == "generation" else "stamp"
                     await app.configure_task(
                         name=task, queue=jobs.QUEUE, lock=str(record_id), queueing_lock=str(record_id)
                     ).defer_async(record_id=str(record_id))

@@ -100,9 +100,7 @@ def _recorded(settings: Settings, data: bytes, name: str, timeout: float) -> Ver
     """As the web page does it: the look itself becomes an unlisted entry, the image is not kept."""
     with founded(settings) as runtime:
         with runtime.sessions.begin() as session:
-            record_id = verifications.accept_verification(
-                session, runtime, image=data, filename=name.encode("utf-8", "replace").decode(), principal_id=None
-            )
+            record_id = verifications.accept_verification(session, runtime, image=data, principal_id=None)
         resume_with("nothing was answered; verify the file again")
         do(runtime, "verify", record_id, timeout)
         with runtime.sessions() as session:

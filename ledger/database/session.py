@@ -1,6 +1,8 @@
 """The one way to a database: starts or finds it, brings it up to date, hands out sessions and connections."""
 
 import contextlib
+import uuid
+from collections.abc import Iterator
 
 import psycopg
 import sqlalchemy as sa
@@ -53,6 +55,18 @@ class Database:
         self._server.ensure_running()
         self._address = _embedded(self._server, APP)  # its socket may have moved
         return self._address.connect()
+
+    @contextlib.contextmanager
+    def advisory_lock(self, name: uuid.UUID) -> Iterator[bool]:
+        """Hold the lock of this name if it is free (true), for as long as the context and this process live."""
+        connection = self.connect()
+        try:
+            connection.autocommit = True
+            key = int.from_bytes(name.bytes[8:], "big", signed=True)
+            row = connection.execute("SELECT pg_try_advisory_lock(%s)", (key,)).fetchone()
+            yield row is not None and bool(row[0])
+        finally:
+            connection.close()
 
     def close(self) -> None:
         """Closes the pool and lets the embedded server go; twice is once."""

@@ -13,7 +13,7 @@ Timestamp = sa.TIMESTAMP(timezone=True)
 
 
 class Base(DeclarativeBase):
-    """Columns are NOT NULL unless typed `| None`; digests are raw bytes with their length checked."""
+    """Columns are NOT NULL unless typed `| None`; digests are raw bytes."""
 
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own declarative hook
         bytes: sa.LargeBinary,
@@ -181,7 +181,11 @@ class Record(Base):
         ),
         sa.Index("records_pixel_sha256", "pixel_sha256", postgresql_where=sa.text("pixel_sha256 IS NOT NULL")),
         sa.Index("records_iscc", "iscc", postgresql_where=sa.text("iscc IS NOT NULL")),
-        sa.Index("records_manifest_urn", "manifest_urn", postgresql_where=sa.text("manifest_urn IS NOT NULL")),
+        sa.Index(
+            "records_unfinished",
+            "created_at",
+            postgresql_where=sa.text("state IN ('accepted', 'signed', 'sealed')"),
+        ),
         sa.Index("records_leaf_hash", "leaf_hash"),
         sa.Index(
             "records_pdq_hnsw",
@@ -241,7 +245,9 @@ class Generation(Base):
     prompt: Mapped[str | None]
     prompt_salt: Mapped[bytes | None]
     seed: Mapped[int] = mapped_column(sa.BigInteger)
-    parameters: Mapped[dict[str, Any]] = mapped_column(comment="steps, width, height, guidance as asked for")
+    parameters: Mapped[dict[str, Any]] = mapped_column(
+        comment="steps, width, height, guidance: as asked for, then as used"
+    )
     model: Mapped[dict[str, Any] | None] = mapped_column(comment="NetworkInfo of the generator that made it")
 
 
@@ -252,12 +258,13 @@ class Stamp(Base):
     record_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("records.id"), primary_key=True)
     declared_model: Mapped[str | None]
     prompt: Mapped[str | None]
+    prompt_salt: Mapped[bytes | None]
     prompt_commitment: Mapped[str | None] = mapped_column(
         comment="Hex; made by the submitter when the prompt stays there."
     )
     parent_manifest_urn: Mapped[str | None]
     ai_origin: Mapped[bool] = mapped_column(
-        comment="May say AI-made: the submitter's key is registered to a generator."
+        comment="May say AI-made: our own generation, or a submitter registered to the generator named."
     )
 
 
@@ -267,7 +274,6 @@ class Verification(Base):
     __tablename__ = "verifications"
     record_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("records.id"), primary_key=True)
     upload_key: Mapped[str | None] = mapped_column(comment="Storage key while it waits for the worker; then deleted.")
-    filename: Mapped[str | None]
     result: Mapped[dict[str, Any] | None]
 
 

@@ -28,14 +28,19 @@ def replace(session: Session, encoder: str, works: Sequence[uuid.UUID], rows: ND
             copy.write_row((work, encoder, HalfVector(row)))
 
 
-def load(session: Session, encoder: str, works: Sequence[str]) -> NDArray[np.float32] | None:
-    """(n, dim) float32 in the order of `works`, or None when a work has no vector of this encoder."""
+def load(session: Session, encoder: str, collection_id: uuid.UUID, works: Sequence[str]) -> NDArray[np.float32] | None:
+    """(n, dim) float32 in the order of `works` of one collection, or None when a work has no vector of this encoder."""
     connection = _connection(session)
     at = {work: row for row, work in enumerate(works)}
     matrix: NDArray[np.float32] | None = None
     found = 0
-    with connection.cursor(binary=True) as cursor:
-        cursor.execute("SELECT work_id, vector FROM embeddings WHERE encoder = %s", (encoder,))
+    with connection.cursor(name="vectors", binary=True) as cursor:  # on the server's side: a collection may be large
+        cursor.itersize = 5000
+        cursor.execute(
+            "SELECT e.work_id, e.vector FROM embeddings e JOIN works w ON w.id = e.work_id"
+            " WHERE e.encoder = %s AND w.collection_id = %s",
+            (encoder, collection_id),
+        )
         for work, vector in cursor:
             row = at.get(str(work))
             if row is None:

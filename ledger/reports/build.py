@@ -81,21 +81,22 @@ def _made(session: Session, record: Record, model: Mapping[str, str] | None) -> 
             "model": dict(model) if model else None,
             "seed": str(generation.seed),
             "parameters": generation.parameters,
-            "prompt_commitment": _prompt_commitment(generation),
+            "prompt_commitment": _prompt_commitment(generation.prompt, generation.prompt_salt),
         }
     stamp = session.get_one(Stamp, record.id)
     return {
         "by": "declared by the submitter; the ledger vouches for what it saw and when, not for how it was made",
         "declared_model": stamp.declared_model,
-        "prompt_commitment": stamp.prompt_commitment,
-        "model_key_registered": stamp.ai_origin,
+        "model": dict(model) if model else None,  # ours, when these pixels are a generation of this ledger
+        "model_key_registered": stamp.ai_origin and model is None,
+        "prompt_commitment": stamp.prompt_commitment or _prompt_commitment(stamp.prompt, stamp.prompt_salt),
     }
 
 
-def _prompt_commitment(generation: Generation) -> str | None:
-    if generation.prompt is None or generation.prompt_salt is None:
+def _prompt_commitment(prompt: str | None, salt: bytes | None) -> str | None:
+    if prompt is None or salt is None:
         return None
-    return commitment(PROMPT_DOMAIN, generation.prompt_salt, hashlib.sha256(generation.prompt.encode()).digest()).hex()
+    return commitment(PROMPT_DOMAIN, salt, hashlib.sha256(prompt.encode()).digest()).hex()
 
 
 def credential_request(
@@ -108,11 +109,12 @@ def credential_request(
     assert record.statement is not None
     stamp = session.get(Stamp, record.id)
     edited = stamp is not None and stamp.parent_manifest_urn is not None
-    model = _disclosed_model(body["made"]) if stamp is None or stamp.ai_origin else None
+    made = body["made"]
+    model = _disclosed_model(made) if not edited and (stamp is None or stamp.ai_origin) else None
     return CredentialRequest(
         manifest_urn=new_manifest_urn(),
         intent="edit" if edited else ("create" if model else "declared"),
-        software=(model.name, body["made"]["model"]["revision"]) if model and stamp is None else SOFTWARE,
+        software=(model.name, (made["model"] or {}).get("revision", "as declared")) if model else SOFTWARE,
         ledger=ledger_assertion(record, report, proof, settings),
         attribution=attribution_assertion(body["evidence"], report, record, settings),
         iscc=body["image"]["iscc"],

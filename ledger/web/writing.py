@@ -157,9 +157,7 @@ async def make_verification(
 def look_at(runtime: Runtime, principal_id: uuid.UUID | None, upload: Upload) -> uuid.UUID:
     """Accept a verification. Raises ImageError for bytes that are no image."""
     with runtime.sessions.begin() as session:
-        return accept_verification(
-            session, runtime, image=upload.data, filename=upload.filename, principal_id=principal_id
-        )
+        return accept_verification(session, runtime, image=upload.data, principal_id=principal_id)
 
 
 def _accept_generation(

@@ -141,7 +141,7 @@ CREATE INDEX records_file_sha256 ON records (file_sha256) WHERE file_sha256 IS N
 CREATE INDEX records_submitted_sha256 ON records (submitted_sha256) WHERE submitted_sha256 IS NOT NULL;
 CREATE INDEX records_pixel_sha256 ON records (pixel_sha256) WHERE pixel_sha256 IS NOT NULL;
 CREATE INDEX records_iscc ON records (iscc) WHERE iscc IS NOT NULL;
-CREATE INDEX records_manifest_urn ON records (manifest_urn) WHERE manifest_urn IS NOT NULL;
+CREATE INDEX records_unfinished ON records (created_at) WHERE state IN ('accepted', 'signed', 'sealed');
 CREATE INDEX records_leaf_hash ON records (leaf_hash);
 CREATE INDEX records_pdq_hnsw ON records USING hnsw (pdq bit_hamming_ops) WHERE listed AND pdq IS NOT NULL;
 CREATE INDEX records_iscc_bits_hnsw ON records USING hnsw (iscc_bits bit_hamming_ops)
@@ -161,24 +161,24 @@ CREATE TABLE generations (
     parameters   jsonb NOT NULL,
     model        jsonb
 );
-COMMENT ON COLUMN generations.parameters IS 'steps, width, height, guidance as asked for';
+COMMENT ON COLUMN generations.parameters IS 'steps, width, height, guidance: as asked for, then as used';
 COMMENT ON COLUMN generations.model IS 'NetworkInfo of the generator that made it';
 
 CREATE TABLE stamps (
     record_id            uuid PRIMARY KEY REFERENCES records (id),
     declared_model       text,
     prompt               text,
+    prompt_salt          bytea,
     prompt_commitment    text,
     parent_manifest_urn  text,
     ai_origin            boolean NOT NULL
 );
 COMMENT ON COLUMN stamps.prompt_commitment IS 'Hex; made by the submitter when the prompt stays there.';
-COMMENT ON COLUMN stamps.ai_origin IS 'May say AI-made: the submitter''s key is registered to a generator.';
+COMMENT ON COLUMN stamps.ai_origin IS 'May say AI-made: our own generation, or a submitter registered to the generator named.';
 
 CREATE TABLE verifications (
     record_id   uuid PRIMARY KEY REFERENCES records (id),
     upload_key  text,
-    filename    text,
     result      jsonb
 );
 COMMENT ON COLUMN verifications.upload_key IS 'Storage key while it waits for the worker; then deleted.';

@@ -148,9 +148,7 @@ def stamped(runtime: Runtime, image: bytes, model: str | None = None) -> uuid.UU
 def looked(runtime: Runtime, image: bytes, filename: str | None = None) -> uuid.UUID:
     """A finished verification of `image`."""
     with runtime.sessions.begin() as session:
-        record_id = verifications.accept_verification(
-            session, runtime, image=image, filename=filename, principal_id=None
-        )
+        record_id = verifications.accept_verification(session, runtime, image=image, principal_id=None)
     do(runtime, record_id, EVIDENCE)
     return record_id
 

@@ -70,11 +70,9 @@ def test_a_folder_becomes_works_vectors_and_a_logged_snapshot(runtime: Runtime, 
     assert (indexed.added, indexed.known, indexed.bad) == (6, 0, [])
     assert (indexed.works, indexed.artists) == (6, 2)
     with runtime.sessions() as session:
-        works = [
-            work.id
-            for work in catalog.reference_works(session, session.scalars(sa.select(Snapshot.collection_id)).one())
-        ]
-        rows = vectors.load(session, next(iter(indexed.encoders)), works)
+        collection_id = session.scalars(sa.select(Snapshot.collection_id)).one()
+        works = [work.id for work in catalog.reference_works(session, collection_id)]
+        rows = vectors.load(session, next(iter(indexed.encoders)), collection_id, works)
     assert rows is not None
     assert rows.shape == (6, 64)
     assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-2)

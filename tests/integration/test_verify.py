@@ -1,5 +1,6 @@
 """What `verify` answers for our own files and what becomes of them, without the collection (that is the engine's)."""
 
+import base64
 import dataclasses
 import io
 import uuid
@@ -11,8 +12,12 @@ import pytest
 from PIL import Image
 
 from ledger import erasure, genesis, issue, lookup, verdict, verify
+from ledger.credentials.read import read_credential
+from ledger.credentials.write import CredentialRequest, new_manifest_urn, write_credential
 from ledger.database.tables import Record
 from ledger.errors import BadRequest, NotFound
+from ledger.log.merkle import leaf_hash
+from ledger.log.notes import Checkpoint, NoteSigner, TlogProof, sign_note
 from ledger.runtime import Runtime
 from ledger.settings import Settings
 from ledger.tampering import change_one_pixel, strip
@@ -115,20 +120,66 @@ def test_another_ledgers_file_is_not_ours_and_no_contradiction(
 
 def test_a_foreign_credential_around_our_entry_contradicts_the_issued_one(runtime: Runtime, issued: bytes) -> None:
     """Anybody can lift our assertion into a file of their own: same pixels, same statement, another manifest."""
-    from ledger.credentials.read import read_credential
-    from ledger.credentials.write import CredentialRequest, new_manifest_urn, write_credential
-
-    said = read_credential(issued, "image/png", anchors_pem=runtime.keys.root_pem, now=runtime.clock()).ledger
-    assert said is not None
-    request = CredentialRequest(
-        manifest_urn=new_manifest_urn(), intent="declared", software=("someone", "1"), ledger=said
-    )
-    forged = write_credential(
-        strip(issued), "image/png", request, runtime.keys.credential, root_pem=runtime.keys.root_pem
-    ).data
-    found = look(runtime, forged)
+    said, _ = assertion(runtime, issued)
+    found = look(runtime, forge(runtime, strip(issued), said))
     assert found.answers.ledger == "contradicts"
     assert verdict.CONTRADICTIONS["credential_is_not_the_issued_one"] in found.verdict
+
+
+def forge(runtime: Runtime, picture_of: bytes, said: dict[str, object], **changes: object) -> bytes:
+    """A credential of a stranger's making that carries our ledger assertion, changed as told."""
+    request = CredentialRequest(
+        manifest_urn=str(changes.pop("manifest_urn", new_manifest_urn())),
+        intent="declared",
+        software=("someone", "1"),
+        ledger={**said, **changes},
+    )
+    key = runtime.keys.credential
+    return write_credential(picture_of, "image/png", request, key, root_pem=runtime.keys.root_pem).data
+
+
+def assertion(runtime: Runtime, data: bytes) -> tuple[dict[str, object], str]:
+    reading = read_credential(data, "image/png", anchors_pem=runtime.keys.root_pem, now=runtime.clock())
+    assert reading.ledger is not None
+    assert reading.manifest_urn is not None
+    return reading.ledger, reading.manifest_urn
+
+
+def test_our_statement_under_a_strangers_proof_does_not_make_another_picture_recorded(
+    runtime: Runtime, issued: bytes
+) -> None:
+    said, _ = assertion(runtime, issued)
+    entry = base64.b64decode(str(said["statement"]))
+    stranger = NoteSigner.generate("stranger/ledger/2026")
+    note = sign_note(Checkpoint(stranger.name, 1, leaf_hash(entry)).text, stranger)
+    proof = TlogProof(0, (), note).to_bytes().decode()
+    found = look(runtime, forge(runtime, encode_png(picture(66)), said, tlog_proof=proof))
+    assert found.answers.ledger == "contradicts"
+
+
+def test_the_issued_manifests_name_on_another_claim_contradicts(runtime: Runtime, issued: bytes) -> None:
+    said, urn = assertion(runtime, issued)
+    found = look(runtime, forge(runtime, strip(issued), said, manifest_urn=urn))
+    assert found.answers.ledger == "contradicts"
+
+
+@pytest.mark.parametrize("changes", [{"salt": "00"}, {"salt": "zz"}, {"statement": "AA=="}, {"tlog_proof": "no"}])
+def test_a_ledger_assertion_of_nonsense_never_raises(
+    runtime: Runtime, issued: bytes, changes: dict[str, object]
+) -> None:
+    said, _ = assertion(runtime, issued)
+    found = look(runtime, forge(runtime, strip(issued), said, **changes))
+    assert found.answers.ledger == "contradicts"
+
+
+def test_what_strangers_wrote_is_kept_as_plain_bounded_text_and_never_the_salt(runtime: Runtime, issued: bytes) -> None:
+    said, _ = assertion(runtime, issued)
+    found = look(runtime, forge(runtime, strip(issued), said, lookup_url="a\x00b" * 5000, more={"deep": ["x"]}))
+    kept = found.credential["ledger"]
+    assert "salt" not in kept
+    assert "more" not in kept
+    assert len(kept["lookup_url"]) == verdict.MAX_SHOWN_CHARS
+    assert "\x00" not in str(kept)
 
 
 def test_several_records_of_the_same_pixels_are_all_listed_earliest_first(runtime: Runtime, issued: bytes) -> None:
@@ -140,8 +191,8 @@ def test_several_records_of_the_same_pixels_are_all_listed_earliest_first(runtim
 
 def test_an_erased_record_is_redacted_to_who_holds_the_file_and_gone_to_everybody_else(runtime: Runtime) -> None:
     record_id, data = issue_one(runtime)
-    erasure.erase(runtime, record_id, reason="asked to be forgotten", asked_by="depicted person")
-    erasure.erase(runtime, record_id, reason="asked to be forgotten", asked_by="depicted person")
+    erasure.erase(runtime, record_id, reason="requested", asked_by="depicted person")
+    erasure.erase(runtime, record_id, reason="requested", asked_by="depicted person")
     found = look(runtime, data)
     assert found.answers.ledger == "redacted"
     assert found.records[0].redacted
@@ -155,7 +206,7 @@ def test_an_erased_record_is_redacted_to_who_holds_the_file_and_gone_to_everybod
     with pytest.raises(NotFound):
         runtime.storage.get(f"files/{found.file_sha256}.png")
     with pytest.raises(BadRequest):
-        erasure.erase(runtime, record_id, reason="", asked_by="Jane Doe")
+        erasure.erase(runtime, record_id, reason="requested", asked_by="Jane Doe")
 
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"x" * 1000])

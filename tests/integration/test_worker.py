@@ -16,6 +16,7 @@ from ledger.errors import LedgerError, Unavailable
 from ledger.runtime import Runtime, open_runtime
 from ledger.settings import Settings
 from ledger.sources import Grants
+from ledger.tampering import strip
 from models.images import decode, encode_png
 
 from .conftest import picture
@@ -145,10 +146,37 @@ def test_a_stamp_of_a_file_with_a_credential_keeps_it_as_the_parent(served: Runt
     assert parent in str(reading.manifest)
 
 
+def test_a_stamp_of_our_own_pixels_names_our_model_whatever_its_submitter_says(served: Runtime) -> None:
+    stripped = strip(finished_file(served, wish(served)))
+    stamped = finished_file(served, stamp(served, stripped, model="Another Model v7"))
+    said = manifest_says(served, stamped)
+    assert "trainedAlgorithmicMedia" in said
+    assert "Another Model v7" not in said
+
+
+def test_two_processes_never_work_on_one_record_at_once(ledger: Runtime) -> None:
+    record_id = wish(ledger)
+    with ledger.database.advisory_lock(record_id) as ours:
+        assert ours
+        with pytest.raises(Unavailable) as error:
+            worker.run_in_place(ledger, "generate", record_id)
+    assert error.value.code == "record_busy"
+
+
+def test_a_look_that_fails_for_good_keeps_no_picture(ledger: Runtime) -> None:
+    with ledger.sessions.begin() as session:
+        image = encode_png(picture(8))
+        record_id = verifications.accept_verification(session, ledger, image=image, principal_id=None)
+    issue.abandon(ledger, record_id, {"code": "gone", "detail": "", "next_step": "", "status": 500})
+    with pytest.raises(LedgerError) as error:
+        ledger.storage.get(f"uploads/{record_id}")
+    assert error.value.code == "file_missing"
+
+
 def test_a_look_is_answered_and_the_upload_forgotten(served: Runtime) -> None:
     data = finished_file(served, wish(served))
     with served.sessions.begin() as session:
-        record_id = verifications.accept_verification(session, served, image=data, filename="x.png", principal_id=None)
+        record_id = verifications.accept_verification(session, served, image=data, principal_id=None)
     jobs.wait(served.sessions, record_id, 60)
     with served.sessions() as session:
         found = verifications.result(session, record_id)
@@ -200,6 +228,10 @@ def test_a_log_that_does_not_answer_costs_a_retry_not_a_record(
             worker.run_in_place(ledger, "generate", record_id)
     with ledger.sessions() as session:
         assert session.get_one(Record, record_id).state == "signed"
-        assert issue.unfinished(session, ledger.clock()) == [(record_id, "generation")]
+        assert issue.unfinished(session, ledger.clock()) == []  # its job still waits in the queue
+    with ledger.sessions.begin() as session:
+        session.execute(sa.text("UPDATE procrastinate_jobs SET status = 'failed'"))
+    with ledger.sessions() as session:
+        assert issue.unfinished(session, ledger.clock()) == [(record_id, "generate")]
     worker.run_in_place(ledger, "generate", record_id)
     finished_file(ledger, record_id)
