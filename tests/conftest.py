@@ -16,6 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy as sa
+import structlog
 from psycopg import sql
 
 import migrations
@@ -29,6 +30,11 @@ from ledger.settings import Settings
 EXTERNAL = os.environ.get("LAWFUL_TEST_DATABASE_URL")
 PASSWORD = "only-for-tests"  # the same for both roles on an external server; the embedded one asks for none
 FOLDER = "LAWFUL_TEST_FOLDER"
+
+# xdist's workers and the processes they start share the cores: small networks on two threads each would only wait for
+# one another. Read when torch and FAISS load.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 for name in list(os.environ):  # a developer's own settings stay out of the tests and of the processes they start
     if name.startswith("LAWFUL_") and not name.startswith("LAWFUL_TEST_"):
@@ -46,6 +52,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         shutil.rmtree(os.environ[FOLDER], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_at_the_start() -> None:
+    """A command that a test ran in this process has sent the log to a stderr that is gone."""
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -125,7 +125,7 @@ def test_conflicting_records_are_flagged(runtime: Runtime) -> None:
     look = looked(runtime, png(1))
     with serving(runtime) as client:
         page = client.get(f"/v/{look}", headers=HTML).text
-    assert "2 records of the same pixels name 2 different origins" in page
+    assert "2 records of the same pixels name 2 different models" in page
 
 
 def test_another_picture_under_our_credential_is_not_presented_as_recorded(runtime: Runtime) -> None:
@@ -133,7 +133,7 @@ def test_another_picture_under_our_credential_is_not_presented_as_recorded(runti
     with serving(runtime) as client:
         ours = client.get(f"/v1/records/{record_id}/file").content
         page = client.get(f"/v/{looked(runtime, _with_the_pixels_of(ours, png(8)))}", headers=HTML).text
-    assert "points to a ledger entry that says otherwise" in page
+    assert "Do not rely on this file&#39;s credential" in page
     assert "Records of this image" not in page
     assert "need not be about this image" in page
     assert page.count('class="mark bad">altered') == 1
@@ -159,7 +159,7 @@ def test_a_refused_upload_is_told_in_words_with_what_to_do(runtime: Runtime) -> 
 
 def test_an_erased_record_says_so_and_shows_nothing(runtime: Runtime) -> None:
     record_id = generated(runtime)
-    erase(runtime, record_id, reason="asked for", asked_by="submitter")
+    erase(runtime, record_id, reason="requested", asked_by="submitter")
     with serving(runtime) as client:
         page = client.get(f"/r/{record_id}", headers=HTML).text
     assert "deleted on request" in page

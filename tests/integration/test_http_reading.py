@@ -100,7 +100,7 @@ def test_an_erased_record_keeps_its_place_and_nothing_else(runtime: Runtime) -> 
     record_id = generated(runtime)
     with serving(runtime) as client:
         before = client.get(f"/v1/records/{record_id}").json()
-        erase(runtime, record_id, reason="asked for", asked_by="submitter")
+        erase(runtime, record_id, reason="requested", asked_by="submitter")
         after = client.get(f"/v1/records/{record_id}").json()
         assert after["redacted"] is True
         assert after["log"] == before["log"]
