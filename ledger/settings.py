@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     job_attempts: int = Field(5, ge=1, description="How often a job is tried before its record is abandoned.")
 
     max_upload_bytes: int = Field(64 * 2**20, gt=0, description="Largest file accepted, in bytes.")
+    looks_per_minute: int = Field(
+        120, gt=0, description="Verifications taken from one address in a minute, by each web process."
+    )
     max_prompt_chars: int = Field(4000, gt=0, description="Longest prompt accepted, in characters.")
     tsa_url: str | None = Field(None, description="RFC 3161 timestamp authority for credentials; unset: none.")
     trust_anchors: Path | None = Field(

@@ -125,6 +125,7 @@ def settings(tmp_path: Path, superuser_url: str, database_name: str) -> Settings
     return Settings(
         _env_file=None,
         home=tmp_path,
+        looks_per_minute=1_000_000,
         database_url=_url(superuser_url, "lawful_app", database_name),
         database_owner_url=_url(superuser_url, "lawful_owner", database_name),
     )

@@ -11,11 +11,13 @@ from typing import Any
 
 import jinja2
 import uvicorn
-from litestar import Litestar, Response, Router
+from litestar import Litestar, Request, Response, Router
 from litestar.concurrency import sync_to_thread
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException, NotFoundException
+from litestar.middleware import DefineMiddleware
+from litestar.middleware.rate_limit import RateLimitConfig
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme
@@ -78,6 +80,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
         ],
         lifespan=[lifespan],
         dependencies={"runtime": Provide(_runtime, sync_to_thread=False)},
+        middleware=[_looks_limited(settings.looks_per_minute)],
         exception_handlers={HTTPException: answer_with_problem, Exception: answer_with_problem},
         template_config=TemplateConfig(instance=JinjaTemplateEngine.from_environment(templates())),
         openapi_config=_openapi(),
@@ -89,6 +92,18 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
     # Around the router and the exception handlers: a middleware of the framework's would not see its own 404 and 405.
     app.asgi_handler = with_headers(app.asgi_handler)
     return app
+
+
+def _looks_limited(per_minute: int) -> DefineMiddleware:
+    """Anybody may ask for a look, and each costs the worker's time and the log an entry. A key lifts no limit.
+
+    Counted by the address that connects; a proxy in front has to hand that on (uvicorn's proxy headers).
+    """
+    return RateLimitConfig(("minute", per_minute), check_throttle_handler=_is_look).middleware
+
+
+async def _is_look(request: Request[Any, Any, Any]) -> bool:
+    return request.method == "POST" and request.url.path in {"/", "/v1/verifications"}
 
 
 def _runtime(state: State) -> Runtime:

@@ -35,6 +35,11 @@ FRAMEWORK = {
     400: Refusal("request_malformed", "", "send the request as /docs shows it"),
     404: Refusal("route_unknown", "there is nothing at this address", "see /docs for every address there is"),
     405: Refusal("method_not_allowed", "this address takes other methods", "use one that the Allow header names"),
+    429: Refusal(
+        "too_many_requests",
+        "more looks in a minute than this ledger takes from one address",
+        "wait a minute, then send it again",
+    ),
     413: Refusal(
         "body_too_large", "the body is larger than this address takes", "send less; the first page names the limit"
     ),

@@ -145,7 +145,7 @@ def stamped(runtime: Runtime, image: bytes, model: str | None = None) -> uuid.UU
     return record_id
 
 
-def looked(runtime: Runtime, image: bytes, filename: str | None = None) -> uuid.UUID:
+def looked(runtime: Runtime, image: bytes) -> uuid.UUID:
     """A finished verification of `image`."""
     with runtime.sessions.begin() as session:
         record_id = verifications.accept_verification(session, runtime, image=image, principal_id=None)
