@@ -107,8 +107,16 @@ def index(
     in `bad` and never stops the run. Raises BadRequest `collection_empty` when nothing could be indexed, Conflict
     `collection_busy` when another process is indexing the same collection.
     """
+    if not (0 < len(collection) <= 200 and collection.isprintable()):
+        raise BadRequest(
+            f"collection: one line of 1 to 200 characters is wanted, {len(collection)} were given",
+            code="collection_name",
+            next_step="name the collection with --collection",
+        )
     listed, bad = list_works(source, licence, grants)
     report = Indexed(collection, found=len(listed) + len(bad), bad=bad)
+    if not listed:  # said before the networks are loaded
+        raise _nothing_indexed(report)
     with runtime.sessions.begin() as session:
         collection_id = _collection(session, collection)
     with _only_indexer(runtime, collection_id):
@@ -120,15 +128,19 @@ def index(
         with runtime.sessions.begin() as session:
             snapshot = freeze(session, runtime, collection_id, embedder.encoders)
             if snapshot is None:
-                raise BadRequest(
-                    f"no work could be indexed: {report.found} files seen, {len(report.bad)} of them unusable"
-                    + (f", the first because {report.bad[0].detail}" if report.bad else ""),
-                    code="collection_empty",
-                    next_step="put PNG, JPEG or WebP files into a subfolder per artist, or list them in a CSV",
-                )
+                raise _nothing_indexed(report)
             report.works, report.artists = snapshot.works, snapshot.artists
             report.snapshot, report.encoders = snapshot.digest.hex(), snapshot.encoders
     return report
+
+
+def _nothing_indexed(report: Indexed) -> BadRequest:
+    return BadRequest(
+        f"no work could be indexed: {report.found} files seen, {len(report.bad)} of them unusable"
+        + (f", the first because {report.bad[0].detail}" if report.bad else ""),
+        code="collection_empty",
+        next_step="put PNG, JPEG or WebP files into a subfolder per artist, or list them in a CSV",
+    )
 
 
 def freeze(

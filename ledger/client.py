@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 PROMPT_DOMAIN = "lawful-ledger/prompt/1"
 ATTEMPTS = 5
 LONGEST_REQUEST_WAIT = 60.0
+PNG_MODES = {"1", "L", "LA", "P", "RGB", "RGBA", "I;16"}
 POLL_SECONDS = 0.5
 
 _ERRORS: dict[int, type[LedgerError]] = {
@@ -272,7 +273,7 @@ def encoded(image: "Picture") -> bytes:
             next_step="give a Pillow image, an array, bytes or a path",
         )
     png = io.BytesIO()
-    image.save(png, "PNG")
+    (image if image.mode in PNG_MODES else image.convert("RGB")).save(png, "PNG")
     return png.getvalue()
 
 

@@ -34,7 +34,7 @@ from models.images import encode_png
 
 PROMPT = "a lighthouse in the manner of Studio Clerestory"
 SEED = 7
-VARIANTS = 3  # of every subject by every studio
+VARIANTS = 2  # of every subject by every studio
 STOP_PATIENCE = supervisor.STOP_PATIENCE + 10
 
 Say = Callable[[str], None]

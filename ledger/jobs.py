@@ -34,7 +34,7 @@ def defer(session: Session, task: Task, record_id: uuid.UUID) -> None:
     ).defer(record_id=str(record_id))
 
 
-def worker_is_alive(session: Session, within_seconds: float = 30.0) -> bool:
+def worker_is_alive(session: Session, within_seconds: float = 10.0) -> bool:
     """True when a worker's heartbeat is fresh, so that an enqueued job will be taken."""
     return bool(
         session.execute(

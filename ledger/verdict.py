@@ -93,7 +93,11 @@ def verdict(answers: Answers, looked: LookedUp, claim: LedgerClaim, asked: bool)
         case "redacted":
             return "The ledger held a record of this image; its content was deleted on request."
         case "recorded" if not asked:
-            return f"The log {claim.proof.origin if claim.proof else ''} holds a statement about these very pixels."
+            log = claim.proof.origin if claim.proof else ""
+            return (
+                f"The log {log} holds a statement about these very pixels; the credential around it is "
+                f"{_state(answers)}, and whether it is the one that was issued was not asked."
+            )
         case "recorded" if answers.credential == "present" and looked.found_by != "credential":
             return f"{origin}; this file carries another credential than the one issued, which is {_state(answers)}."
         case "recorded" if answers.credential == "present":

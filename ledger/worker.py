@@ -42,8 +42,9 @@ log = structlog.get_logger()
 
 # A record that stands half-way this long without its job being done is picked up again.
 RESUME_AFTER = dt.timedelta(seconds=60)
-HOUSEKEEPING_SECONDS = 20.0
-HEARTBEAT_SECONDS = 5.0
+HOUSEKEEPING_SECONDS = 5.0
+HEARTBEAT_SECONDS = 2.0
+STALLED_SECONDS = 10.0  # without a heartbeat a worker counts as dead; locks keep a living one from being doubled
 MOST_ATTEMPTS = 100  # whatever the reason: about an hour and a half of waiting for a disk or a timestamp authority
 SHUTDOWN_SECONDS = 10.0  # a job that takes longer is resumed by the next worker
 
@@ -306,6 +307,14 @@ def _is_passing(error: BaseException) -> bool:
     return isinstance(error, LedgerError | ModelError) and error.status in {503, 507}
 
 
+def _log_failure(error: Exception, **facts: Any) -> None:
+    """Errors that we name are told by their code; a traceback is for those that we do not know."""
+    if isinstance(error, LedgerError | ModelError):
+        log.warning("job_failed", code=error.code, detail=error.detail, **facts)
+    else:
+        log.error("job_failed", exc_info=error, **facts)
+
+
 class _Retry(procrastinate.BaseRetryStrategy):
     """Wait 1, 2, 4 … up to 60 seconds between attempts, as long as trying again can help."""
 
@@ -338,9 +347,7 @@ def _application(worker: Worker) -> procrastinate.App:
                 log.info("job_done", task=name, record_id=record_id)
             except Exception as error:
                 last = context.job.attempts + 1 >= settings.job_attempts and not _is_passing(error)
-                log.warning(
-                    "job_failed", task=name, record_id=record_id, attempt=context.job.attempts + 1, exc_info=error
-                )
+                _log_failure(error, task=name, record_id=record_id, attempt=context.job.attempts + 1)
                 if last or _is_final(error):
                     issue.abandon(worker.runtime, record, failure(error))
                 raise
@@ -371,7 +378,7 @@ async def _serve(worker: Worker, sequencer: SequencerThread, stop: threading.Eve
                 shutdown_graceful_timeout=SHUTDOWN_SECONDS,
                 delete_jobs="successful",
                 update_heartbeat_interval=HEARTBEAT_SECONDS,
-                stalled_worker_timeout=6 * HEARTBEAT_SECONDS,
+                stalled_worker_timeout=STALLED_SECONDS,
             )
         )
         housekeeping = asyncio.create_task(_housekeeping(app, worker))
@@ -393,7 +400,7 @@ async def _housekeeping(app: procrastinate.App, worker: Worker) -> None:
     """Give jobs of dead workers to the living, and enqueue records that stand half-way without a job."""
     while True:
         try:
-            for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=6 * HEARTBEAT_SECONDS):
+            for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_SECONDS):
                 await app.job_manager.retry_job(job)
             older_than = worker.runtime.clock() - RESUME_AFTER
             with worker.runtime.sessions() as session:

@@ -189,7 +189,7 @@ class Group(rich_click.RichGroup):
         except KeyboardInterrupt as interrupt:
             ctx.exit(_interrupted(ctx, interrupt))
         except Exception as error:  # noqa: BLE001 - the outermost frame: a bug must not look like a bad answer (exit code 1)
-            ctx.exit(tell(error))
+            ctx.exit(tell(error, ctx.meta.get(_RESUME)))
         finally:
             if previous is not None:
                 signal.signal(signal.SIGTERM, previous)
@@ -219,8 +219,11 @@ def explain(error: Exception) -> LedgerError | ModelError | None:
     return None
 
 
-def tell(error: Exception) -> int:
-    """Print the error (as the JSON document with `--json`) and return the exit code that belongs to it."""
+def tell(error: Exception, resume: str | None = None) -> int:
+    """Print the error (as the JSON document with `--json`) and return the exit code that belongs to it.
+
+    `resume`: what brings unfinished work to its end, where the command has said so.
+    """
     known = explain(error)
     if known is None:
         traceback.print_exception(error, file=sys.stderr)
@@ -229,7 +232,8 @@ def tell(error: Exception) -> int:
             code="internal_error",
             next_step="nothing is lost; please report it with the lines above",
         )
-    _tell(known.code, known.detail, known.next_step, known.status)
+    next_step = f"free some space; then: {resume}" if resume and isinstance(known, StorageFull) else known.next_step
+    _tell(known.code, known.detail, next_step, known.status)
     if isinstance(known, SettingError):
         return USAGE
     return REFUSED if 400 <= known.status < 500 else UNAVAILABLE
@@ -250,8 +254,17 @@ def _interrupted(context: click.Context, interrupt: KeyboardInterrupt) -> int:
 
 
 def log_to_stderr(level: int) -> None:
-    """Stdout is for answers. Commands that run for long lower the level to logging.INFO."""
+    """Stdout is for answers. Commands that run for long lower the level to logging.INFO.
+
+    A traceback names lines, never the values of variables: among those are prompts and keys.
+    """
     structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )

@@ -186,7 +186,6 @@ def _hand_over(runtime: Runtime, record_id: uuid.UUID, output: Path, force: bool
     with runtime.sessions() as session:
         key, _ = lookup.file_key(session, record_id)
         record = lookup.by_id(session, record_id)
-    resume_with(f"it is issued; `lawful lookup {record_id}` shows it")
     write_whole(output, runtime.storage.get(key), force=force)
     page = f"{runtime.settings.public_url}/r/{record.file_sha256}"
     if as_json:

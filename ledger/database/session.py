@@ -30,6 +30,7 @@ class Database:
         self.engine = sa.create_engine(
             "postgresql+psycopg://",
             creator=self.connect,
+            hide_parameters=True,  # an error may be logged: it names the statement, never a prompt
             pool_pre_ping=True,  # a restarted server costs nobody a request
             max_overflow=15,
             use_native_hstore=False,  # saves the search for a type that we do not use

@@ -38,7 +38,8 @@ class VaeEncoder:
         self.width, self.height = width, height
         self._vae = vae.eval().to(device)
         self._device = device
-        self.dim = 2 * CELLS * CELLS * int(self.latents(torch.zeros(1, 3, height, width)).shape[1])
+        channels = getattr(vae.config, "latent_channels", None) or vae.config.z_dim  # autoencoders for film say z_dim
+        self.dim = 2 * CELLS * CELLS * int(channels)
 
     @classmethod
     def load(cls, source: str | Path, device: str = "auto") -> Self:

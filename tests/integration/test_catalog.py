@@ -61,7 +61,8 @@ def run(runtime: Runtime, source: Path, embedder: Colours | None = None, name: s
 
 def logged(runtime: Runtime, kind: str) -> list[dict[str, object]]:
     with runtime.sessions() as session:
-        entries = [*session.scalars(sa.select(LogEntry.entry)), *session.scalars(sa.select(LogOutbox.entry))]
+        both = sa.union(sa.select(LogEntry.entry), sa.select(LogOutbox.entry))  # one statement sees each entry once
+        entries = session.scalars(both).all()
     return [payload for entry in entries if (payload := parse_statement(entry).payload)["type"] == kind]
 
 

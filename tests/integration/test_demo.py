@@ -55,7 +55,7 @@ def test_the_demo_shows_what_happens_to_copies_and_ends_by_itself(tmp_path: Path
     assert rows["one pixel changed"]["answers"]["content"] == "altered"
     assert rows["one pixel changed"]["answers"]["ledger"] == "contradicts"
     assert {rows[name]["answers"]["ledger"] for name in ("JPEG, quality 60", "halved")} == {"similar"}
-    assert all(f" {name} " in done.stdout for name in rows)
+    assert all(f"{name} " in done.stdout for name in rows)
     assert first["page"] in done.stdout
 
     report = json.loads((tmp_path / "here" / "report.json").read_text())

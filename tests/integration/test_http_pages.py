@@ -11,7 +11,7 @@ from ledger.erasure import erase
 from ledger.runtime import Runtime
 from ledger.web.headers import POLICY
 
-from .http_ledger import HOSTILE, generated, looked, png, serving, stamped
+from .http_ledger import generated, looked, png, serving, stamped
 
 pytestmark = pytest.mark.postgres
 
@@ -25,7 +25,7 @@ def jpeg(seed: int) -> bytes:
 
 
 def test_no_page_runs_a_script_or_can_be_framed(runtime: Runtime) -> None:
-    record_id, look = generated(runtime), looked(runtime, png(3), HOSTILE)
+    record_id, look = generated(runtime), looked(runtime, png(3))
     with serving(runtime) as client:
         for path in ("/", "/docs", f"/r/{record_id}", f"/v/{look}", f"/r/{'0' * 64}", "/nothing", "/static/style.css"):
             response = client.get(path, headers=HTML)
