@@ -86,7 +86,7 @@ def main() -> None:
             lap("evidence")
             issue.sign(runtime, record_id, issue.Produced(data, "image/png", found, evidence, model))
             lap("signed")
-            issue.finish(runtime, record_id, on_step=lap)
+            issue.finish(runtime, record_id, lap, pixels=pixels)
             timed.setdefault("total", []).append(last - begun)
 
             bare = time.perf_counter()

@@ -398,7 +398,7 @@ def _store(
     with runtime.sessions.begin() as session:
         _alone(session, collection_id)
         artists = _artists(session, collection_id, {each.listed.artist for each in batch})
-        ids = [_work(session, collection_id, artists[each.listed.artist], each) for each in batch]
+        ids = _works(session, collection_id, artists, batch)
         for encoder, rows in embedded.items():
             vectors.replace(session, encoder, ids, rows)
     report.added += len(batch)
@@ -422,38 +422,41 @@ def _artists(session: Session, collection_id: uuid.UUID, names: Iterable[str]) -
     return {row.name: row.id for row in rows}
 
 
-def _work(session: Session, collection_id: uuid.UUID, artist_id: uuid.UUID, each: _Decoded) -> uuid.UUID:
-    values = {
-        "id": uuid7(),
-        "collection_id": collection_id,
-        "artist_id": artist_id,
-        "title": each.listed.title,
-        "source": each.listed.name,
-        "licence": each.listed.licence,
-        "file_sha256": each.file_sha256,
-        "pixel_sha256": bytes.fromhex(each.found.pixel_sha256),
-        "iscc": each.found.iscc,
-        "pdq": bits(each.found.pdq),
-        "width": each.found.width,
-        "height": each.found.height,
-        "grant_train": each.listed.grants.train,
-        "grant_compare": each.listed.grants.compare,
-        "grant_name": each.listed.grants.name,
-        "created_at": sa.func.clock_timestamp(),
-    }
-    work_id = session.execute(
-        insert(Work)
-        .values(values)
-        .on_conflict_do_nothing(index_elements=["collection_id", "artist_id", "file_sha256"])
-        .returning(Work.id)
-    ).scalar()
-    if work_id is not None:
-        return work_id
-    return session.execute(
-        sa.select(Work.id).where(
-            Work.collection_id == collection_id, Work.artist_id == artist_id, Work.file_sha256 == each.file_sha256
+def _works(
+    session: Session, collection_id: uuid.UUID, artists: Mapping[str, uuid.UUID], batch: Sequence[_Decoded]
+) -> list[uuid.UUID]:
+    """The ids of the batch's works, in its order: new ones, or those that were there and lacked vectors."""
+    rows = [
+        {
+            "id": uuid7(),
+            "collection_id": collection_id,
+            "artist_id": artists[each.listed.artist],
+            "title": each.listed.title,
+            "source": each.listed.name,
+            "licence": each.listed.licence,
+            "file_sha256": each.file_sha256,
+            "pixel_sha256": bytes.fromhex(each.found.pixel_sha256),
+            "iscc": each.found.iscc,
+            "pdq": bits(each.found.pdq),
+            "width": each.found.width,
+            "height": each.found.height,
+            "grant_train": each.listed.grants.train,
+            "grant_compare": each.listed.grants.compare,
+            "grant_name": each.listed.grants.name,
+            "created_at": sa.func.clock_timestamp(),
+        }
+        for each in batch
+    ]
+    session.execute(
+        insert(Work).values(rows).on_conflict_do_nothing(index_elements=["collection_id", "artist_id", "file_sha256"])
+    )
+    found = session.execute(
+        sa.select(Work.id, Work.artist_id, Work.file_sha256).where(
+            Work.collection_id == collection_id, Work.file_sha256.in_([each.file_sha256 for each in batch])
         )
-    ).scalar_one()
+    )
+    ids = {(row.artist_id, row.file_sha256): row.id for row in found}
+    return [ids[artists[each.listed.artist], each.file_sha256] for each in batch]
 
 
 @contextmanager

@@ -21,8 +21,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import rfc8785
 import sqlalchemy as sa
+from numpy.typing import NDArray
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
@@ -221,8 +223,17 @@ def _describe(session: Session, record_id: uuid.UUID, produced: Produced) -> Non
         stamp.ai_origin, stamp.parent_manifest_urn = produced.ai_origin, produced.parent_manifest_urn
 
 
-def finish(runtime: Runtime, record_id: uuid.UUID, on_step: Step = _unwatched) -> None:
-    """Steps 2 to 4, from wherever the record stands. Raises Unavailable when the log does not answer in time."""
+def finish(
+    runtime: Runtime,
+    record_id: uuid.UUID,
+    on_step: Step = _unwatched,
+    *,
+    pixels: NDArray[np.uint8] | None = None,
+) -> None:
+    """Steps 2 to 4, from wherever the record stands. Raises Unavailable when the log does not answer in time.
+
+    `pixels`: of the image just signed by this very process, which spares decoding it again; a resumed record has none.
+    """
     with runtime.sessions() as session:
         record = session.get_one(Record, record_id)
         state, leaf = record.state, record.leaf_hash
@@ -230,7 +241,7 @@ def finish(runtime: Runtime, record_id: uuid.UUID, on_step: Step = _unwatched) -
         assert leaf is not None
         _integrate(runtime, leaf)
         on_step("integrated")
-        _write_and_seal(runtime, record_id, on_step)
+        _write_and_seal(runtime, record_id, on_step, pixels)
         on_step("sealed")
     _publish(runtime, record_id)
     on_step("issued")
@@ -301,7 +312,7 @@ def _integrate(runtime: Runtime, leaf: bytes) -> None:
     sequencer.wait(runtime.sessions, runtime.shard, leaf, runtime.settings.issue_timeout)
 
 
-def _write_and_seal(runtime: Runtime, record_id: uuid.UUID, on_step: Step) -> None:
+def _write_and_seal(runtime: Runtime, record_id: uuid.UUID, on_step: Step, pixels: NDArray[np.uint8] | None) -> None:
     """Step 3 and the first half of 4. Durable before: entry and proof. After: the file, and the row that names it."""
     with runtime.sessions() as session:
         record = session.get_one(Record, record_id)
@@ -310,13 +321,14 @@ def _write_and_seal(runtime: Runtime, record_id: uuid.UUID, on_step: Step) -> No
         assert record.media_type is not None
         source_key, signed_pixels = record.source_key, record.pixel_sha256
     source = runtime.storage.get(source_key)
-    pixels = decode(source, Limits(max_bytes=runtime.settings.max_upload_bytes)).pixels
-    if pixel_sha256(pixels) != signed_pixels:
-        raise Inconsistent(
-            f"the stored image of record {record_id} is not the one that was signed",
-            code="source_changed",
-            next_step="restore storage and database from the same moment; the record stays unissued until then",
-        )
+    if pixels is None:
+        pixels = decode(source, Limits(max_bytes=runtime.settings.max_upload_bytes)).pixels
+        if pixel_sha256(pixels) != signed_pixels:
+            raise Inconsistent(
+                f"the stored image of record {record_id} is not the one that was signed",
+                code="source_changed",
+                next_step="restore storage and database from the same moment; the record stays unissued until then",
+            )
     with runtime.sessions() as session:
         record = session.get_one(Record, record_id)
         assert record.leaf_hash is not None

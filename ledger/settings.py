@@ -47,7 +47,7 @@ class Settings(BaseSettings):
         "integrated", description="What issuing waits for before it seals a file."
     )
     issue_timeout: float = Field(30.0, gt=0, description="Seconds to wait for the log before a job is retried.")
-    sequencer_tick: float = Field(0.05, gt=0, description="Seconds between two batches of the log.")
+    sequencer_tick: float = Field(0.025, gt=0, description="Seconds between two batches of the log.")
     job_attempts: int = Field(5, ge=1, description="How often a job is tried before its record is abandoned.")
 
     max_upload_bytes: int = Field(64 * 2**20, gt=0, description="Largest file accepted, in bytes.")

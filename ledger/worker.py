@@ -88,6 +88,7 @@ class Worker:
             state = session.get_one(Record, record_id).state
             wish = session.get_one(Generation, record_id)
             prompt, seed, parameters = wish.prompt, wish.seed, dict(wish.parameters)
+        pixels = None
         if state == "accepted":
             if prompt is None:
                 raise BadRequest("the prompt was deleted", code="prompt_erased", next_step="ask for a new generation")
@@ -99,7 +100,8 @@ class Worker:
             evidence = self.engine().examine(made.pixels, found)
             model = asdict(generator.info)
             issue.sign(self.runtime, record_id, issue.Produced(data, "image/png", found, evidence, model, actual))
-        issue.finish(self.runtime, record_id)
+            pixels = made.pixels
+        issue.finish(self.runtime, record_id, pixels=pixels)
 
     def stamp(self, record_id: uuid.UUID) -> None:
         """Somebody's image → evidence → record. Its own credential, if it has one, becomes the new one's parent."""
@@ -107,6 +109,7 @@ class Worker:
         with runtime.sessions() as session:
             record = session.get_one(Record, record_id)
             state, source_key, media_type = record.state, record.source_key, record.media_type
+        pixels = None
         if state == "accepted":
             assert source_key is not None
             assert media_type is not None
@@ -134,7 +137,8 @@ class Worker:
                 parent_manifest_urn=reading.manifest_urn if reading.credential == "present" else None,
             )
             issue.sign(runtime, record_id, produced)
-        issue.finish(runtime, record_id)
+            pixels = image.pixels
+        issue.finish(runtime, record_id, pixels=pixels)
 
     def verify(self, record_id: uuid.UUID) -> None:
         """Somebody's image → answers → an unlisted entry; the upload is deleted."""
