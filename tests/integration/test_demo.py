@@ -68,9 +68,16 @@ def test_the_demo_shows_what_happens_to_copies_and_ends_by_itself(tmp_path: Path
     cluster = (tmp_path / "here" / "ledger" / "postgres" / "cluster").resolve()
     assert not (cluster / "data" / "postmaster.pid").exists()
 
-    again = demo(tmp_path)
-    assert again.returncode == 0, again.stderr
-    second = summary(tmp_path)
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_demo_runs_again_in_the_same_folder(tmp_path: Path) -> None:
+    summaries = []
+    for _ in range(2):
+        done = demo(tmp_path)
+        assert done.returncode == 0, done.stderr
+        summaries.append(summary(tmp_path))
+    first, second = summaries
     assert second["collection"]["snapshot"] == first["collection"]["snapshot"]
     assert second["collection"]["added"] == 0
     assert [row["answers"] for row in second["copies"]] == [row["answers"] for row in first["copies"]]
