@@ -6,13 +6,17 @@ EXTRA ?= cpu
 # The CPU build of torch. For a GPU: make … EXTRA=gpu TORCH_INDEX=https://pypi.org/simple
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test lint
+.PHONY: demo test slow lint
 
 demo: $(VENV)/.ready
 	$(BIN)/lawful demo
 
 test: lint
 	$(BIN)/pytest
+
+# Whole processes interrupted, killed and doubled: minutes more. Continuous integration runs both.
+slow: $(VENV)/.ready
+	$(BIN)/pytest -m slow
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ from models.images import encode_png
 from .conftest import picture
 from .small_networks import save_clip, save_flux
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 PATIENCE = 120.0  # seconds; a loaded machine takes its time to import torch
 
 
