@@ -28,6 +28,7 @@ def summary(folder: Path) -> Any:
     return json.loads((folder / "here" / "summary.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_demo_shows_what_happens_to_copies_and_ends_by_itself(tmp_path: Path) -> None:
     done = demo(tmp_path)
