@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -35,6 +34,7 @@ from models.images import encode_png
 PROMPT = "a lighthouse in the manner of Studio Clerestory"
 SEED = 7
 VARIANTS = 2  # of every subject by every studio
+PORTS = 5  # tried, should others take each just before us
 STOP_PATIENCE = supervisor.STOP_PATIENCE + 10
 
 Say = Callable[[str], None]
@@ -74,7 +74,7 @@ def demo(folder: Path, invocation: Invocation, say: Say) -> Iterator[Summary]:
     """
     watch = _Watch(say)
     folder.mkdir(parents=True, exist_ok=True)
-    own = Invocation(folder.absolute() / "ledger", (*invocation.overrides, f"port={_free_port(invocation)}"))
+    own = Invocation(folder.absolute() / "ledger", invocation.overrides)
     settings = own.settings()
     watch.step("found", "founding a ledger (keys, database, the log's first entry)")
     api_key = _found(settings)
@@ -153,29 +153,48 @@ def _index(own: Invocation, folder: Path) -> dict[str, Any]:
 @contextmanager
 def _running(own: Invocation, log: Path) -> Iterator[str]:
     """`lawful up` as a process of its own, with its messages in `log`; yields its URL once it is ready."""
-    with log.open("wb") as messages:
-        process = subprocess.Popen(  # noqa: S603 - our own command
-            own.argv("up", "--supervised", "--json"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=messages,
-            start_new_session=True,
-        )
+    process, url = _start(own, log)
     with process:
         try:
-            assert process.stdout is not None
-            told = b""
-            while (answer := _document(told)) is None and (line := process.stdout.readline()):
-                told += line
-            if answer is None or "url" not in answer:
-                raise _failed(answer, f"lawful up ended before it was ready; {log} says why")
-            yield answer["url"]
+            yield url
         finally:
             process.send_signal(signal.SIGINT)
             try:
                 process.wait(STOP_PATIENCE)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def _start(own: Invocation, log: Path) -> "tuple[subprocess.Popen[bytes], str]":
+    """`lawful up` on a free port: on another one when somebody takes that port before it listens."""
+    for attempt in range(PORTS):
+        with log.open("wb") as messages:
+            process = subprocess.Popen(  # noqa: S603 - our own command
+                Invocation(own.home, (*own.overrides, f"port={_free_port(own.settings())}")).argv(
+                    "up", "--supervised", "--json"
+                ),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=messages,
+                start_new_session=True,
+            )
+        try:
+            assert process.stdout is not None
+            told = b""
+            while (answer := _document(told)) is None and (line := process.stdout.readline()):
+                told += line
+        except BaseException:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            raise
+        if answer is not None and "url" in answer:
+            return process, answer["url"]
+        with process:  # it ends by itself after an error
+            process.wait(STOP_PATIENCE)
+        error = _failed(answer, f"lawful up ended before it was ready; {log} says why")
+        if error.code != "address_in_use" or attempt == PORTS - 1:
+            raise error
+    raise AssertionError
 
 
 def _ask_about_copies(ledger: Ledger, png: bytes, folder: Path) -> list[Row]:
@@ -207,15 +226,14 @@ def _unrelated() -> bytes:
     return encode_png(np.stack([(wave + 2) * 63.75 for wave in waves], axis=-1).astype(np.uint8))
 
 
-def _free_port(invocation: Invocation) -> int:
+def _free_port(settings: Settings) -> int:
     """The port of the settings, or any other when that one is taken."""
-    settings = invocation.settings()
     try:
-        supervisor.check_port(settings.host, settings.port)
+        listener = supervisor.listen(settings.host, settings.port)
     except LedgerError:
-        with socket.create_server((settings.host, 0)) as listener:
-            return int(listener.getsockname()[1])
-    return settings.port
+        listener = supervisor.listen(settings.host, 0)
+    with listener:
+        return int(listener.getsockname()[1])
 
 
 def _document(told: bytes) -> dict[str, Any] | None:

@@ -37,6 +37,7 @@ class Child:
 
     name: str
     argv: Sequence[str]
+    pass_fds: Sequence[int] = ()  # what it inherits
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     pause: float = FIRST_PAUSE
@@ -46,7 +47,7 @@ class Child:
     def start(self) -> None:
         # Arguments are our own; stdout joins stderr so that `up --json` keeps its stdout to itself.
         self.process = subprocess.Popen(  # noqa: S603
-            list(self.argv), stdin=subprocess.PIPE, stdout=2, start_new_session=True
+            list(self.argv), stdin=subprocess.PIPE, stdout=2, start_new_session=True, pass_fds=self.pass_fds
         )
         self.started = time.monotonic()
 
@@ -93,14 +94,19 @@ def only_one(home: Path) -> Iterator[None]:
         lock.truncate(0)
 
 
-def check_port(host: str, port: int) -> None:
-    """Raises Conflict `address_in_use` or `address_unusable` before anything is started."""
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there; port 0 takes any free one.
+
+    The supervisor holds it and the web process inherits it, so that nobody else takes the port between two starts and
+    whoever calls while the web process starts again waits for it.
+    Raises Conflict `address_in_use` or `address_unusable`.
+    """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that just closed are no hindrance
-            probe.bind(address)
-            probe.listen(1)
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server((host, port), family=family)
+        # asyncio does this only for sockets that name their protocol; without it each answer waits 40 ms for an ACK.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         raise Conflict(

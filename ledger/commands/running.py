@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 
@@ -34,8 +35,7 @@ def up(invocation: Invocation, supervised: bool, as_json: bool) -> None:
     settings = invocation.settings()
     if supervised:
         supervisor.end_with_supervisor()
-    with supervisor.only_one(settings.home):
-        supervisor.check_port(settings.host, settings.port)
+    with supervisor.only_one(settings.home), supervisor.listen(settings.host, settings.port) as listener:
         _found_if_new(settings)
         url = f"http://{_reachable(settings.host)}:{settings.port}"
         stop = threading.Event()
@@ -47,8 +47,9 @@ def up(invocation: Invocation, supervised: bool, as_json: bool) -> None:
                 out().print(f"{url}  is up; Ctrl-C stops it", soft_wrap=True)
                 sys.stdout.flush()
 
+        web = invocation.argv("run", "web", "--supervised", "--listener", str(listener.fileno()))
         children = [
-            supervisor.Child("web", invocation.argv("run", "web", "--supervised")),
+            supervisor.Child("web", web, pass_fds=[listener.fileno()]),
             supervisor.Child("worker", invocation.argv("run", "worker", "--supervised")),
         ]
         err().print("starting database, worker and web …")
@@ -85,14 +86,15 @@ def run_worker(invocation: Invocation, supervised: bool, as_json: bool) -> None:
 
 @run.command("web", epilog="Example: lawful --set host=0.0.0.0 run web")
 @_supervised
+@rich_click.option("--listener", type=int, hidden=True, help="Serve on this inherited socket.")
 @json_option
 @click.pass_obj
-def run_web(invocation: Invocation, supervised: bool, as_json: bool) -> None:
+def run_web(invocation: Invocation, supervised: bool, listener: int | None, as_json: bool) -> None:
     """Serve pages and API over HTTP, until SIGTERM or Ctrl-C."""
     from ledger.web.app import serve
 
     settings = invocation.settings()
-    supervisor.check_port(settings.host, settings.port)
+    listening = supervisor.listen(settings.host, settings.port) if listener is None else socket.socket(fileno=listener)
     if supervised:
         supervisor.end_with_supervisor()
     if as_json:
@@ -100,7 +102,7 @@ def run_web(invocation: Invocation, supervised: bool, as_json: bool) -> None:
     log_to_stderr(logging.INFO)
     stop = threading.Event()
     with _stopping(stop):
-        serve(settings, stop)
+        serve(settings, listening, stop)
 
 
 @rich_click.command(epilog="Example: lawful doctor --json")

@@ -25,7 +25,6 @@ from litestar.plugins.jinja import JinjaTemplateEngine
 from litestar.static_files import create_static_files_router
 from litestar.template import TemplateConfig
 
-from ledger.errors import Conflict
 from ledger.runtime import Runtime, open_runtime
 from ledger.settings import Settings
 from ledger.web import health, pages, reading, wording, writing
@@ -172,12 +171,12 @@ def _no_page_of_its_own(response: "Response[Any]") -> "Response[Any]":
     return response
 
 
-def serve(settings: Settings, stop: threading.Event) -> None:
-    """Serve until `stop` is set, then finish what is being answered. Blocks.
+def serve(settings: Settings, listener: socket.socket, stop: threading.Event) -> None:
+    """Serve on `listener` until `stop` is set, then finish what is being answered. Blocks.
 
-    Raises Conflict code `address_in_use`, and whatever `open_runtime` raises, before anything is served.
+    Raises whatever `open_runtime` raises, before anything is served.
     """
-    with open_runtime(settings) as runtime, _bound(settings.host, settings.port) as listener:
+    with listener, open_runtime(settings) as runtime:
         config = uvicorn.Config(
             create_app(settings, runtime),
             lifespan="on",
@@ -199,17 +198,3 @@ def serve(settings: Settings, stop: threading.Event) -> None:
 def _stop_when(server: uvicorn.Server, stop: threading.Event) -> None:
     stop.wait()
     server.should_exit = True
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    try:
-        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-        # asyncio does this only for sockets that name their protocol; without it each answer waits 40 ms for an ACK.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return listener
-    except OSError as error:
-        raise Conflict(
-            f"{host}:{port} cannot be bound: {error.strerror}",
-            code="address_in_use",
-            next_step="stop what listens there, or choose another LAWFUL_PORT",
-        ) from error

@@ -24,7 +24,7 @@ from attribution.evidence import (
     SnapshotRef,
 )
 from attribution.fingerprints import fingerprint
-from ledger import genesis, issue, verifications, verify
+from ledger import genesis, issue, supervisor, verifications, verify
 from ledger.database.tables import Principal, Record, Verification
 from ledger.runtime import Runtime
 from ledger.settings import Settings
@@ -214,11 +214,12 @@ def serving(runtime: Runtime) -> Iterator[TestClient]:  # type: ignore[type-arg]
 @contextmanager
 def served(runtime: Runtime) -> Iterator[str]:
     """The ledger behind the real server, in a thread; yields its address, which is the settings' port."""
+    listener = supervisor.listen(runtime.settings.host, runtime.settings.port)
     stop, failure = threading.Event(), []
 
     def run() -> None:
         try:
-            serve(runtime.settings, stop)
+            serve(runtime.settings, listener, stop)
         except Exception as error:  # noqa: BLE001 - told by whoever waits
             failure.append(error)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ledger import genesis
+from ledger import genesis, supervisor
 from ledger.errors import Conflict, LedgerError
 from ledger.settings import Settings
 from ledger.web.app import serve
@@ -103,13 +103,13 @@ def test_no_answer_waits_for_the_network_to_gather_it(founded: Settings) -> None
 
 def test_a_busy_address_is_one_clear_error(founded: Settings) -> None:
     with socket.create_server(("127.0.0.1", founded.port)), pytest.raises(Conflict) as error:
-        serve(founded, threading.Event())
+        supervisor.listen("127.0.0.1", founded.port)
     assert error.value.code == "address_in_use"
 
 
 def test_a_ledger_that_was_never_founded_is_one_clear_error(settings: Settings) -> None:
     with pytest.raises(LedgerError) as error:
-        serve(settings, threading.Event())
+        serve(settings, supervisor.listen("127.0.0.1", 0), threading.Event())
     assert "lawful init" in error.value.next_step
 
 
