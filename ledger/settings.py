@@ -43,11 +43,22 @@ class Settings(BaseSettings):
         None, description="Name of the collection to compare with; unset: the newest snapshot."
     )
 
-    issue_wait: Literal["integrated"] = Field(
-        "integrated", description="What issuing waits for before it seals a file."
+    issue_wait: Literal["integrated", "witnessed"] = Field(
+        "integrated",
+        description="What issuing waits for before it seals a file: the log's own word, or its witnesses' as well.",
     )
     issue_timeout: float = Field(30.0, gt=0, description="Seconds to wait for the log before a job is retried.")
     sequencer_tick: float = Field(0.025, gt=0, description="Seconds between two batches of the log.")
+    witness_policy: Path | None = Field(
+        None, description="File in the C2SP tlog-policy format: the witnesses to ask, and how many of them count."
+    )
+    witness_interval: float = Field(1.0, ge=0.1, description="Seconds between two checkpoints sent to the witnesses.")
+    timestamp_interval: float = Field(
+        3600.0, gt=0, description="Seconds between two checkpoints sent to the timestamp authority, where one is set."
+    )
+    key_provider: str | None = Field(
+        None, description="package.module:function that gives the signing keys (a KMS, an HSM); unset: files in keys/."
+    )
     job_attempts: int = Field(5, ge=1, description="How often a job is tried before its record is abandoned.")
 
     max_upload_bytes: int = Field(64 * 2**20, gt=0, description="Largest file accepted, in bytes.")

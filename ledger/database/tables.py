@@ -350,3 +350,92 @@ class LogCheckpoint(Base):
     root: Mapped[bytes]
     note: Mapped[bytes]
     created_at: Mapped[dt.datetime] = _created()
+
+
+class LogPublished(Base):
+    """The newest head that was made durable beside the log key: nothing newer is shown or acknowledged to anybody.
+
+    One row a shard, moved forward by the active sequencer after each commit.
+    """
+
+    __tablename__ = "log_published"
+    shard: Mapped[str] = mapped_column(sa.ForeignKey("log_shards.name"), primary_key=True)
+    size: Mapped[int] = mapped_column(sa.BigInteger)
+    published_at: Mapped[dt.datetime] = _created()
+
+
+class LogWitnessed(Base):
+    """A published checkpoint with enough cosignatures for the policy; `note` carries the log's line and theirs."""
+
+    __tablename__ = "log_witnessed"
+    __table_args__ = (_digest("policy_sha256"),)
+    shard: Mapped[str] = mapped_column(sa.ForeignKey("log_shards.name"), primary_key=True)
+    size: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True)
+    policy_sha256: Mapped[bytes] = mapped_column(primary_key=True)
+    note: Mapped[bytes]
+    created_at: Mapped[dt.datetime] = _created()
+
+
+class LogWitness(Base):
+    """How each witness of the policy last answered: what `doctor`, pages and metrics show."""
+
+    __tablename__ = "log_witnesses"
+    shard: Mapped[str] = mapped_column(sa.ForeignKey("log_shards.name"), primary_key=True)
+    vkey: Mapped[str] = mapped_column(primary_key=True)
+    size: Mapped[int | None] = mapped_column(sa.BigInteger)
+    cosigned_at: Mapped[dt.datetime | None]
+    asked_at: Mapped[dt.datetime]
+    failure: Mapped[str | None]
+
+
+class LogTimestamp(Base):
+    """An RFC 3161 token over SHA-256 of a published checkpoint's note text: an outsider's word on its time."""
+
+    __tablename__ = "log_timestamps"
+    shard: Mapped[str] = mapped_column(sa.ForeignKey("log_shards.name"), primary_key=True)
+    size: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True)
+    token: Mapped[bytes]
+    created_at: Mapped[dt.datetime] = _created()
+
+
+class AnnouncedKey(Base):
+    """A key that an entry of the log announced. `kid` is SHA-256 of `public_key`: raw Ed25519 for statements,
+    SubjectPublicKeyInfo (DER) for receipts and reports, the certificate (DER) for credentials."""
+
+    __tablename__ = "announced_keys"
+    __table_args__ = (
+        _digest("kid"),
+        _digest("leaf_hash"),
+        sa.CheckConstraint("use IN ('statements', 'receipts', 'credentials', 'reports')", name="use_known"),
+    )
+    use: Mapped[str] = mapped_column(primary_key=True)
+    kid: Mapped[bytes] = mapped_column(primary_key=True)
+    public_key: Mapped[bytes]
+    entry: Mapped[bytes]
+    leaf_hash: Mapped[bytes]
+    created_at: Mapped[dt.datetime] = _created()
+    retired_at: Mapped[dt.datetime | None]
+
+
+class SubmitterKey(Base):
+    """A key whose statements a submitter may put into the log; its announcement is an entry."""
+
+    __tablename__ = "submitter_keys"
+    __table_args__ = (_digest("kid"), _digest("public_key"), _digest("leaf_hash"))
+    kid: Mapped[bytes] = mapped_column(primary_key=True)
+    principal_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("principals.id"))
+    public_key: Mapped[bytes]
+    leaf_hash: Mapped[bytes]
+    created_at: Mapped[dt.datetime] = _created()
+    revoked_at: Mapped[dt.datetime | None]
+
+
+class Submission(Base):
+    """A batch of a submitter's statements under an idempotency key, so that a retry is the same batch or refused."""
+
+    __tablename__ = "submissions"
+    __table_args__ = (_digest("body_sha256"),)
+    principal_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("principals.id"), primary_key=True)
+    idempotency_key: Mapped[str] = mapped_column(primary_key=True)
+    body_sha256: Mapped[bytes]
+    created_at: Mapped[dt.datetime] = _created()

@@ -10,9 +10,10 @@ down_revision = None
 ORDINARY = (
     "principals, api_keys, collections, artists, works, grant_changes, embeddings, snapshots,"
     " records, generations, stamps, verifications, reports,"
+    " log_published, log_witnesses, announced_keys, submitter_keys, submissions,"
     " procrastinate_jobs, procrastinate_events, procrastinate_periodic_defers, procrastinate_workers"
 )
-LOG = "log_shards, log_entries, log_tiles, log_checkpoints"
+LOG = "log_shards, log_entries, log_tiles, log_checkpoints, log_witnessed, log_timestamps"
 
 GRANTS = f"""
 GRANT USAGE ON SCHEMA public TO lawful_app;

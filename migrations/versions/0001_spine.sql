@@ -240,6 +240,79 @@ CREATE TABLE log_checkpoints (
     CONSTRAINT root_is_32_bytes CHECK (octet_length(root) = 32)
 );
 
+CREATE TABLE log_witnessed (
+    shard          text NOT NULL REFERENCES log_shards (name),
+    size           bigint NOT NULL,
+    policy_sha256  bytea NOT NULL,
+    note           bytea NOT NULL,
+    created_at     timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (shard, size, policy_sha256),
+    CONSTRAINT policy_sha256_is_32_bytes CHECK (octet_length(policy_sha256) = 32)
+);
+
+CREATE TABLE log_timestamps (
+    shard       text NOT NULL REFERENCES log_shards (name),
+    size        bigint NOT NULL,
+    token       bytea NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (shard, size)
+);
+
+-- Where the log stands; these two are moved forward and prove nothing.
+
+CREATE TABLE log_published (
+    shard         text PRIMARY KEY REFERENCES log_shards (name),
+    size          bigint NOT NULL,
+    published_at  timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE log_witnesses (
+    shard        text NOT NULL REFERENCES log_shards (name),
+    vkey         text NOT NULL,
+    size         bigint,
+    cosigned_at  timestamptz,
+    asked_at     timestamptz NOT NULL,
+    failure      text,
+    PRIMARY KEY (shard, vkey)
+);
+
+-- Keys that entries of the log announced, and what submitters bring.
+
+CREATE TABLE announced_keys (
+    use         text NOT NULL CONSTRAINT use_known
+                CHECK (use IN ('statements', 'receipts', 'credentials', 'reports')),
+    kid         bytea NOT NULL,
+    public_key  bytea NOT NULL,
+    entry       bytea NOT NULL,
+    leaf_hash   bytea NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    retired_at  timestamptz,
+    PRIMARY KEY (use, kid),
+    CONSTRAINT kid_is_32_bytes CHECK (octet_length(kid) = 32),
+    CONSTRAINT leaf_hash_is_32_bytes CHECK (octet_length(leaf_hash) = 32)
+);
+
+CREATE TABLE submitter_keys (
+    kid           bytea PRIMARY KEY,
+    principal_id  uuid NOT NULL REFERENCES principals (id),
+    public_key    bytea NOT NULL,
+    leaf_hash     bytea NOT NULL,
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    revoked_at    timestamptz,
+    CONSTRAINT kid_is_32_bytes CHECK (octet_length(kid) = 32),
+    CONSTRAINT public_key_is_32_bytes CHECK (octet_length(public_key) = 32),
+    CONSTRAINT leaf_hash_is_32_bytes CHECK (octet_length(leaf_hash) = 32)
+);
+
+CREATE TABLE submissions (
+    principal_id     uuid NOT NULL REFERENCES principals (id),
+    idempotency_key  text NOT NULL,
+    body_sha256      bytea NOT NULL,
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (principal_id, idempotency_key),
+    CONSTRAINT body_sha256_is_32_bytes CHECK (octet_length(body_sha256) = 32)
+);
+
 -- The log only grows. lawful_app has no right to anything else; these triggers stop everybody, the owner too. They
 -- fire ALWAYS: a session that calls itself a replica is stopped as well. Dropping them is possible and takes intent.
 
@@ -253,7 +326,8 @@ DO $$
 DECLARE
     log_table text;
 BEGIN
-    FOREACH log_table IN ARRAY ARRAY['log_shards', 'log_entries', 'log_tiles', 'log_checkpoints'] LOOP
+    FOREACH log_table IN ARRAY ARRAY['log_shards', 'log_entries', 'log_tiles', 'log_checkpoints',
+                               'log_witnessed', 'log_timestamps'] LOOP
         EXECUTE format('CREATE TRIGGER only_grows BEFORE UPDATE OR DELETE ON %I'
                        ' FOR EACH ROW EXECUTE FUNCTION refuse_change_of_log()', log_table);
         EXECUTE format('CREATE TRIGGER never_truncated BEFORE TRUNCATE ON %I'
