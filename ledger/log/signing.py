@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 
 class Ed25519Signer(Protocol):
-    """Signs with one Ed25519 key (RFC 8032, pure). `sign` may go over a network and raises Unavailable when it fails."""
+    """Signs with one Ed25519 key (RFC 8032, pure). `sign` may go over a network; it raises Unavailable."""
 
     @property
     def public_key(self) -> bytes:
