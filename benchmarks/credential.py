@@ -20,7 +20,6 @@ import c2pa
 import numpy as np
 from PIL import Image
 
-from ledger.credentials.keys import KeyRing, init_keys
 from ledger.credentials.read import read_credential
 from ledger.credentials.write import (
     AI_MADE,
@@ -31,6 +30,7 @@ from ledger.credentials.write import (
     thumbnail,
     write_credential,
 )
+from ledger.keys.ring import KeyRing, init_keys
 
 TARGET_MS = 15.0
 
@@ -50,9 +50,7 @@ def bare(ring: KeyRing, data: bytes, *, with_thumbnail: bool) -> Callable[[], by
     trust = {"user_anchors": ring.root_pem, "trust_config": TRUST_CONFIG}
     context = c2pa.Context.from_dict({"trust": trust, "builder": {"thumbnail": thumbnails}})
     key = ring.credential
-    signer = c2pa.Signer.from_info(
-        c2pa.C2paSignerInfo("es256", key.certificates_pem.encode(), key.private_key_pem.encode(), None)
-    )
+    signer = c2pa.Signer.from_callback(key.key.sign, c2pa.C2paSigningAlg.ES256, key.certificates_pem, None)
     action = {"action": "c2pa.created", "digitalSourceType": AI_MADE}
     definition = {
         "claim_generator_info": [{"name": "bare"}],

@@ -4,7 +4,7 @@ import json
 import platform
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,11 @@ def show(result: dict[str, Any]) -> None:
 
 
 @contextmanager
-def throwaway_ledger(**settings: Any) -> Iterator[Runtime]:
-    """A ledger with its own embedded database and a sequencer, in a temporary folder."""
+def throwaway_ledger(*, sequencer: bool = True, **settings: Any) -> Iterator[Runtime]:
+    """A ledger with its own embedded database and, unless told otherwise, a sequencer, in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="lawful-benchmark-") as folder:
         Path(folder).chmod(0o755)  # Postgres's account has to pass when root runs this
         chosen = Settings(_env_file=None, home=Path(folder) / "ledger", **settings)  # type: ignore[call-arg]
         genesis.found(chosen)
-        with open_runtime(chosen) as runtime, sequencing(runtime):
+        with open_runtime(chosen) as runtime, sequencing(runtime) if sequencer else nullcontext():
             yield runtime

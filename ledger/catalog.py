@@ -26,7 +26,7 @@ from ledger.database import vectors
 from ledger.database.tables import Artist, Collection, Embedding, GrantChange, Snapshot, Work
 from ledger.errors import BadRequest, Conflict, NotFound
 from ledger.log import sequencer
-from ledger.log.statements import sign_statement
+from ledger.log.statement_types import sign_entry
 from ledger.runtime import Runtime
 from ledger.sources import BadFile, Grants, Listed, list_works
 from models.errors import ImageError
@@ -168,7 +168,7 @@ def freeze(
         "encoders": {key: dict(encoder) for key, encoder in encoders.items()},
         "created_at": created_at.isoformat(),
     }
-    entry = sign_statement(payload, runtime.keys.statements, issuer=runtime.settings.origin, subject=SNAPSHOT)
+    entry = sign_entry(payload, runtime.keys.statements, issuer=runtime.settings.origin)
     snapshot = Snapshot(
         id=uuid7(),
         collection_id=collection_id,
@@ -277,7 +277,7 @@ def change_grant(runtime: Runtime, work_id: uuid.UUID, grant: str, allowed: bool
             "by_role": by_role,
             "created_at": runtime.clock().isoformat(),
         }
-        entry = sign_statement(payload, runtime.keys.statements, issuer=runtime.settings.origin, subject=GRANT)
+        entry = sign_entry(payload, runtime.keys.statements, issuer=runtime.settings.origin)
         session.add(
             GrantChange(
                 id=uuid7(),

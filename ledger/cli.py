@@ -18,8 +18,12 @@ COMMANDS = {
     "stamp": "ledger.commands.images:stamp",
     "verify": "ledger.commands.checking:verify",
     "lookup": "ledger.commands.checking:look_up",
+    "erase": "ledger.commands.erasing:erase",
+    "audit": "ledger.commands.audit:audit",
+    "log": "ledger.commands.log:log",
     "keys": "ledger.commands.founding:keys",
     "run": "ledger.commands.running:run",
+    "witness": "ledger.commands.witness:witness",
 }
 
 

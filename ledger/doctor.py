@@ -18,13 +18,15 @@ import numpy as np
 import sqlalchemy as sa
 
 from ledger import issue, jobs
-from ledger.credentials.keys import load_keys
 from ledger.credentials.read import read_credential
 from ledger.credentials.write import CredentialRequest, new_manifest_urn, write_credential
 from ledger.database.session import open_database
-from ledger.database.tables import LogEntry, LogOutbox
+from ledger.database.tables import LogEntry, LogOutbox, LogPublished, LogWitness, LogWitnessed
 from ledger.errors import LedgerError, Unavailable
+from ledger.keys.current import CurrentKeys
+from ledger.keys.ring import keys_of, staged
 from ledger.log.notes import Checkpoint, NoteError, open_note
+from ledger.log.policy import NO_QUORUM, load_policy
 from ledger.log.shard import newest_head, right_edge
 from ledger.runtime import Runtime, open_storage, utc_now
 from ledger.settings import Settings
@@ -36,6 +38,7 @@ Result = Literal["pass", "warn", "fail", "skip"]
 DISK_WARN, DISK_FAIL = 2 * 2**30, 200 * 2**20  # bytes free
 CERTIFICATE_WARN = dt.timedelta(days=30)
 OUTBOX_WARN = dt.timedelta(seconds=30)
+WITNESSES_MAY_LAG = dt.timedelta(minutes=2)
 UNFINISHED_AFTER = dt.timedelta(minutes=5)
 LOG_TABLES = ("log_shards", "log_entries", "log_tiles", "log_checkpoints")
 
@@ -78,7 +81,7 @@ def examine(settings: Settings, *, networks: bool = True) -> Iterator[Finding]:
             yield Finding(name=name, result="skip", detail="not without the database")
         return
     with open_database(settings, migrate=False) as database:
-        runtime = Runtime(settings, database, open_storage(settings), load_keys(settings.keys_folder))
+        runtime = Runtime(settings, database, open_storage(settings), CurrentKeys(settings, database.sessions))
         for name, check in left.items():
             yield _ask(name, check, runtime)
 
@@ -136,7 +139,7 @@ def _disk(settings: Settings) -> str:
 
 
 def _keys(settings: Settings) -> str:
-    keys = load_keys(settings.keys_folder)
+    keys = keys_of(settings)
     if keys.log.name != settings.origin:
         raise Unavailable(
             f"the log's key is for {keys.log.name}, the setting origin says {settings.origin}",
@@ -149,10 +152,16 @@ def _keys(settings: Settings) -> str:
         raise Unavailable(
             "the signing certificate has expired",
             code="credential_expired",
-            next_step="put a renewed certificate into the keys folder",
+            next_step="run `lawful keys rotate credential`",
         )
     if left < CERTIFICATE_WARN:
-        raise _Warning(said, "renew the certificate: files signed without a timestamp read as expired after it")
+        raise _Warning(
+            said, "run `lawful keys rotate credential`: files signed without a timestamp read as expired after it"
+        )
+    for use in staged(settings.keys_folder):
+        raise _Warning(
+            f"{said}; a rotation of the {use} key was begun and not finished", f"run `lawful keys rotate {use}`"
+        )
     return said
 
 
@@ -173,7 +182,7 @@ def _storage(settings: Settings) -> str:
 
 def _credentials(settings: Settings) -> str:
     """Sign a small picture and read it back, with the trust list that the ledger uses."""
-    keys = load_keys(settings.keys_folder)
+    keys = keys_of(settings)
     ramp = np.arange(64 * 64 * 3, dtype=np.uint32).reshape(64, 64, 3).astype(np.uint8)
     request = CredentialRequest(
         manifest_urn=new_manifest_urn(),
@@ -287,6 +296,42 @@ def _diverged(detail: str) -> Unavailable:
     )
 
 
+def _witnesses(runtime: Runtime) -> str:
+    """Each witness of the policy, how far it is behind what is published, and whether enough of them have cosigned."""
+    path = runtime.settings.witness_policy
+    if path is None:
+        return "no witness policy is set: the log stands on its own word"
+    policy = load_policy(path)
+    with runtime.sessions() as session:
+        published = session.get(LogPublished, runtime.shard)
+        known = {row.vkey: row for row in session.scalars(sa.select(LogWitness).filter_by(shard=runtime.shard))}
+        witnessed = session.scalar(
+            sa.select(sa.func.max(LogWitnessed.size)).filter_by(shard=runtime.shard, policy_sha256=policy.sha256)
+        )
+    size = published.size if published is not None else 0
+    said = []
+    for witness in policy.witnesses:
+        row = known.get(witness.verifier.vkey)
+        if witness.url is None:
+            said.append(f"{witness.name}: not asked, the policy has no URL for it")
+        elif row is None:
+            said.append(f"{witness.name}: never asked yet")
+        else:
+            behind = "nothing cosigned" if row.size is None else f"{max(size - row.size, 0)} entries behind"
+            said.append(f"{witness.name}: {behind}" + (f", {row.failure}" if row.failure else ""))
+    told = "; ".join(said) or "the policy names no witness"
+    quorum = "nothing is witnessed yet" if witnessed is None else f"{witnessed} of {size} entries are witnessed"
+    failing = [each for each in policy.witnesses if (row := known.get(each.verifier.vkey)) and row.failure]
+    late = published is not None and runtime.clock() - published.published_at > WITNESSES_MAY_LAG
+    if policy.quorum != NO_QUORUM and late and (witnessed is None or witnessed < size):
+        raise _Warning(
+            f"{quorum}; {told}", "run `lawful up` if it does not run; else ask the operators of those that fail"
+        )
+    if failing:
+        raise _Warning(f"{quorum}; {told}", "ask the operators of the witnesses that fail")
+    return f"{quorum}; {told}"
+
+
 def _worker(runtime: Runtime) -> str:
     with runtime.sessions() as session:
         if jobs.worker_is_alive(session):
@@ -331,6 +376,7 @@ ON_SETTINGS: dict[str, Callable[[Settings], str]] = {
 ON_RUNTIME: dict[str, Callable[[Runtime], str]] = {
     "append_only": _append_only,
     "log": _log,
+    "witnesses": _witnesses,
     "worker": _worker,
     "unfinished": _unfinished,
     "networks": _networks,

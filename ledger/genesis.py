@@ -6,22 +6,22 @@ import uuid
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from ledger.credentials.keys import KeyRing, init_keys, load_keys
 from ledger.database.session import open_database
 from ledger.database.tables import ApiKey, LogShard, Principal
 from ledger.errors import Conflict, Inconsistent
-from ledger.log import sequencer
-from ledger.log.statements import sign_statement
+from ledger.keys.announced import announce
+from ledger.keys.provider import load_provider
+from ledger.keys.ring import KeyRing, init_keys, keys_of
+from ledger.log import entries
+from ledger.log.announcements import GENESIS, Announcement
+from ledger.log.statement_types import sign_entry
 from ledger.runtime import Clock, shard_of, utc_now
 from ledger.settings import Settings
 
-GENESIS = "lawful-ledger/genesis/1"
 OPERATOR = "operator"
 
 
@@ -37,9 +37,11 @@ class Founded:
 def found(settings: Settings, clock: Clock = utc_now) -> Founded:
     """Make what is missing of a ledger under `settings.home`. A run cut off anywhere is finished by the next one."""
     try:
-        keys = init_keys(settings.keys_folder, settings.origin, now=clock())
+        keys = init_keys(
+            settings.keys_folder, settings.origin, now=clock(), provider=load_provider(settings.key_provider)
+        )
     except Conflict:
-        keys = load_keys(settings.keys_folder)
+        keys = keys_of(settings)
     database = open_database(settings)
     try:
         with database.sessions.begin() as session:
@@ -68,23 +70,9 @@ def _found_shard(session: Session, origin: str, keys: KeyRing, clock: Clock) -> 
                 next_step="point LAWFUL_HOME at the folder with this log's keys; never make new keys for an old log",
             )
         return
-    payload = {
-        "type": GENESIS,
-        "origin": origin,
-        "log_vkey": keys.log.vkey,
-        "keys": [
-            {"use": "statements", "kid": keys.statements.kid.hex(), "ed25519": keys.statements.public_key.hex()},
-            {"use": "credentials", "certificate_sha256": _leaf_sha256(keys)},
-        ],
-        "created_at": clock().isoformat(),
-    }
-    sequencer.append(session, sign_statement(payload, keys.statements, issuer=origin, subject=GENESIS))
-
-
-def _leaf_sha256(keys: KeyRing) -> str:
-    """What tools call the certificate's SHA-256 fingerprint."""
-    leaf = x509.load_pem_x509_certificate(keys.credential.certificates_pem.encode())
-    return leaf.fingerprint(hashes.SHA256()).hex()
+    genesis = Announcement(GENESIS, origin, keys.log.vkey, keys.announced, retired=())
+    entry = sign_entry(genesis.payload(clock().isoformat()), keys.statements, issuer=origin)
+    announce(session, keys.announced, entry, entries.append(session, entry))
 
 
 def _found_operator(session: Session) -> str | None:

@@ -4,8 +4,9 @@
         └──────────────────┴──▶ abandoned
 
 1. The statement is built and signed once and stored in the same transaction that hands it to the log.
-2. The log integrates it; the inclusion proof is in hand.
-3. The credential (statement, salt, proof) is written into the file; the file is durable under the sha256 of its bytes.
+2. The log integrates it, and where `issue_wait` says so its witnesses sign; the inclusion proof is in hand.
+3. The credential (statement, salt, proof, the proved announcements of the keys that sign) is written into the file; the
+   file is durable under the sha256 of its bytes.
 4. The "issued" entry (file, claim, manifest) goes to the log in the transaction that names the file. Once the log has
    it the record becomes visible.
 
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 import rfc8785
 import sqlalchemy as sa
+from cryptography.hazmat.primitives import hashes
 from numpy.typing import NDArray
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -34,10 +36,13 @@ from attribution.fingerprints import Fingerprints, bits, instance_code, iscc_bit
 from ledger import jobs
 from ledger.credentials.write import write_credential
 from ledger.database.tables import Generation, Record, Stamp, Verification
-from ledger.errors import BadRequest, Conflict, Inconsistent, NotFound
-from ledger.log import sequencer
-from ledger.log.statements import commitment, sign_statement
+from ledger.erasure import refuse_erased
+from ledger.errors import BadRequest, Conflict, Inconsistent
+from ledger.log import entries, sequencer
+from ledger.log.statement_types import sign_entry
+from ledger.log.statements import commitment, parse_statement
 from ledger.lookup import PDQ_QUALITY
+from ledger.reports.announced import announcements
 from ledger.reports.build import build_report, credential_request
 from ledger.runtime import Runtime
 from models.images import Limits, decode
@@ -201,7 +206,7 @@ def sign(runtime: Runtime, record_id: uuid.UUID, produced: Produced) -> None:
             "model": dict(produced.model) if produced.model else None,
             "snapshot": produced.evidence.snapshot.digest if produced.evidence.snapshot else None,
         }
-        entry = sign_statement(statement, runtime.keys.statements, issuer=runtime.settings.origin, subject=RECORD)
+        entry = sign_entry(statement, runtime.keys.statements, issuer=runtime.settings.origin)
         leaf_hash = sequencer.append(session, entry)
         session.add(report)
         record.state = "signed"
@@ -239,7 +244,8 @@ def finish(
         state, leaf = record.state, record.leaf_hash
     if state == "signed":
         assert leaf is not None
-        _integrate(runtime, leaf)
+        # Durable after: the entry and a signed checkpoint over it; where so set, its witnesses' signatures too.
+        _wait(runtime, leaf, runtime.settings.issue_wait)
         on_step("integrated")
         _write_and_seal(runtime, record_id, on_step, pixels)
         on_step("sealed")
@@ -267,7 +273,7 @@ def abandon(runtime: Runtime, record_id: uuid.UUID, failure: Mapping[str, Any]) 
             }
             sequencer.append(
                 session,
-                sign_statement(payload, runtime.keys.statements, issuer=runtime.settings.origin, subject=ABANDONED),
+                sign_entry(payload, runtime.keys.statements, issuer=runtime.settings.origin),
             )
         record.state = "abandoned"
         record.failure = dict(failure)
@@ -307,9 +313,8 @@ def set_fingerprints(record: Record, found: Fingerprints) -> None:
 # ---- the steps -----------------------------------------------------------------------------------------------------
 
 
-def _integrate(runtime: Runtime, leaf: bytes) -> None:
-    """Step 2. Durable after: the entry, its tiles and a signed checkpoint that covers it."""
-    sequencer.wait(runtime.sessions, runtime.shard, leaf, runtime.settings.issue_timeout)
+def _wait(runtime: Runtime, leaf: bytes, until: entries.Fact) -> None:
+    entries.wait(runtime.sessions, runtime.shard, leaf, runtime.settings.issue_timeout, until)
 
 
 def _write_and_seal(runtime: Runtime, record_id: uuid.UUID, on_step: Step, pixels: NDArray[np.uint8] | None) -> None:
@@ -329,18 +334,29 @@ def _write_and_seal(runtime: Runtime, record_id: uuid.UUID, on_step: Step, pixel
                 code="source_changed",
                 next_step="restore storage and database from the same moment; the record stays unissued until then",
             )
+    credential = runtime.keys.credential  # one and the same for what is announced and what signs
     with runtime.sessions() as session:
         record = session.get_one(Record, record_id)
         assert record.leaf_hash is not None
         assert record.media_type is not None
-        proof = sequencer.proof(session, runtime.shard, record.leaf_hash)
-        request = credential_request(session, record, proof.decode(), pixels, runtime.settings)
+        assert record.statement is not None
+        place = entries.inclusion(
+            session, runtime.shard, record.leaf_hash, witnessed=runtime.settings.issue_wait == "witnessed"
+        )
+        announced = announcements(
+            session,
+            runtime.shard,
+            place,
+            statement_kid=parse_statement(record.statement).kid,
+            certificate_sha256=credential.leaf.fingerprint(hashes.SHA256()),
+        )
+        request = credential_request(session, record, place, announced, pixels, runtime.settings)
         leaf, salt, media_type = record.leaf_hash, record.salt, record.media_type
     written = write_credential(
         source,
         media_type,
         request,
-        runtime.keys.credential,
+        credential,
         tsa_url=runtime.settings.tsa_url,
         root_pem=runtime.keys.root_pem,
     )
@@ -365,9 +381,7 @@ def _write_and_seal(runtime: Runtime, record_id: uuid.UUID, on_step: Step, pixel
             if record.file_key != file_key:
                 runtime.storage.delete(file_key)
             return
-        record.issued_statement = sign_statement(
-            payload, runtime.keys.statements, issuer=runtime.settings.origin, subject=ISSUED
-        )
+        record.issued_statement = sign_entry(payload, runtime.keys.statements, issuer=runtime.settings.origin)
         record.issued_leaf = sequencer.append(session, record.issued_statement)
         record.file_sha256 = file_sha256
         record.iscc_instance = instance_code(written.data)
@@ -385,7 +399,7 @@ def _publish(runtime: Runtime, record_id: uuid.UUID) -> None:
             return
         assert record.issued_leaf is not None
         leaf, source_key = record.issued_leaf, record.source_key
-    _integrate(runtime, leaf)
+    _wait(runtime, leaf, "integrated")
     with runtime.sessions.begin() as session:
         session.execute(
             sa.update(Record)
@@ -411,6 +425,7 @@ def _accept(
             code="idempotency_key_too_long",
             next_step="send a UUID",
         )
+    refuse_erased(session, principal_id, idempotency_key)
     record_id = uuid7()
     inserted = session.execute(
         insert(Record)
@@ -433,8 +448,6 @@ def _accept(
             Record.principal_id == principal_id, Record.idempotency_key == key
         )
     ).one()
-    if known.request_sha256 is None:
-        raise NotFound("this request's record was deleted", code="record_redacted", next_step="send a new key")
     if (known.kind, known.request_sha256) != (kind, request_sha256):
         raise Conflict(
             "this Idempotency-Key was used for another request",

@@ -1,18 +1,21 @@
-"""Who recorded this? By file, by pixels, by ISCC, by id; and what merely looks alike. No log, no networks, no HTTP."""
+"""Who recorded this? By file, by pixels, by ISCC, by id, by the log's index; and what merely looks alike. No networks,
+no HTTP.
+"""
 
 import datetime as dt
 import re
 import uuid
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from attribution.fingerprints import Fingerprints, bits, iscc_bits
-from ledger.database.tables import Generation, LogEntry, LogShard, Record, Report, Stamp
+from ledger.database.tables import Generation, LogEntry, LogOutbox, LogPublished, LogShard, Record, Report, Stamp
 from ledger.errors import BadRequest, NotFound
+from ledger.log.statements import parse_statement
 
 # Bits of 256 that may differ before two pictures are no longer called alike. Unrelated pictures differ in 120 to 132;
 # re-encoding and halving mostly fewer than 12. docs/decisions/0005-soft-bindings.md has the measured rates.
@@ -42,6 +45,34 @@ class RecordView(msgspec.Struct, frozen=True, kw_only=True):
     report_sha256: str | None
     log: dict[str, Any] | None
     redacted: bool
+
+
+class Redaction(msgspec.Struct, frozen=True, kw_only=True):
+    """What the log says of a deletion: which entry says it, why, and who asked, by role. `index` is None while that
+    entry is on its way into the log."""
+
+    index: int | None
+    reason: str
+    asked_by: str
+    created_at: str
+
+
+class EntryView(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of the log and what stands behind it. `payload` is the statement as logged, None once `redacted`: its
+    bytes stay in the tree, and what they commit to can no longer be opened from here.
+
+    `record_id` is given for records alone; who looked at what stays private.
+    """
+
+    origin: str
+    index: int
+    leaf_hash: str
+    type: str
+    issuer: str
+    answer: Literal["recorded", "redacted"]
+    payload: dict[str, Any] | None
+    record_id: str | None
+    redaction: Redaction | None
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +132,55 @@ def by_id(session: Session, record_id: uuid.UUID) -> RecordView:
             f"no record {record_id}", code="record_unknown", next_step="look the file up by its hash instead"
         )
     return found[0]
+
+
+def by_index(session: Session, shard: str, index: int) -> EntryView:
+    """What the log holds at `index`, and whether the content behind it was deleted since. Raises NotFound
+    `entry_unknown`, also for an entry that is not published yet."""
+    row = session.execute(
+        sa.select(LogEntry.leaf_hash, LogEntry.entry, LogShard.origin)
+        .join(LogShard, LogShard.name == LogEntry.shard)
+        .join(LogPublished, LogPublished.shard == LogEntry.shard)
+        .where(LogEntry.shard == shard, LogEntry.idx == min(index, 2**63 - 1), LogEntry.idx < LogPublished.size)
+    ).one_or_none()
+    if row is None:
+        raise NotFound(
+            f"the log {shard} has published no entry {index}",
+            code="entry_unknown",
+            next_step="ask for an index from 0 to below the size of its checkpoint",
+        )
+    statement = parse_statement(row.entry)
+    record = _behind(session, statement.payload, row.leaf_hash)
+    redacted = record is not None and record.erased_at is not None
+    return EntryView(
+        origin=row.origin,
+        index=index,
+        leaf_hash=row.leaf_hash.hex(),
+        type=str(statement.payload.get("type", "")),
+        issuer=statement.issuer,
+        answer="redacted" if redacted else "recorded",
+        payload=None if redacted else statement.payload,
+        record_id=str(record.id) if record is not None and record.kind != "verification" else None,
+        redaction=_redaction(session, record.erased_leaf) if record is not None and redacted else None,
+    )
+
+
+def _behind(session: Session, payload: Mapping[str, Any], leaf_hash: bytes) -> Record | None:
+    """The row an entry is about: named in it, or known by the leaf (looks are not named in their entries)."""
+    named = payload.get("record_id")
+    where = Record.leaf_hash == leaf_hash if named is None else Record.id == uuid.UUID(str(named))
+    return session.execute(sa.select(Record).where(where).limit(1)).scalar_one_or_none()
+
+
+def _redaction(session: Session, leaf_hash: bytes | None) -> Redaction | None:
+    """What the redaction's own entry says, wherever it is on its way. A look erased with its record has none."""
+    logged = sa.select(LogEntry.idx, LogEntry.entry).where(LogEntry.leaf_hash == leaf_hash)
+    waiting = sa.select(sa.null(), LogOutbox.entry).where(LogOutbox.leaf_hash == leaf_hash)
+    row = session.execute(logged.limit(1)).one_or_none() or session.execute(waiting).one_or_none()
+    if row is None:
+        return None
+    said = parse_statement(row[1]).payload
+    return Redaction(index=row[0], reason=said["reason"], asked_by=said["asked_by"], created_at=said["created_at"])
 
 
 def similar(

@@ -7,9 +7,14 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from ledger.credentials.keys import KeyRing, load_keys
 from ledger.database.session import Database, open_database
+from ledger.keys.current import CurrentKeys
+from ledger.keys.ring import KeyRing, load_anchors
+from ledger.log.head import HeadFile
+from ledger.log.policy import load_policy
 from ledger.log.sequencer import Sequencer, SequencerThread
+from ledger.log.timestamps import timestamping
+from ledger.log.witnessing import witnessing
 from ledger.settings import Settings
 from ledger.storage import Storage
 
@@ -27,8 +32,13 @@ class Runtime:
     settings: Settings
     database: Database
     storage: Storage
-    keys: KeyRing
+    current_keys: Callable[[], KeyRing]
     clock: Clock = utc_now
+
+    @property
+    def keys(self) -> KeyRing:
+        """The keys in force now: ask again for every piece of work, since another process may rotate them."""
+        return self.current_keys()
 
     @property
     def sessions(self) -> sessionmaker[Session]:
@@ -37,6 +47,11 @@ class Runtime:
     @property
     def shard(self) -> str:
         return shard_of(self.settings.origin)
+
+    @property
+    def head(self) -> HeadFile:
+        """What this ledger last let out, beside the log's key."""
+        return HeadFile(self.settings.keys_folder / "log.head")
 
     @property
     def log_vkeys(self) -> list[str]:
@@ -56,9 +71,10 @@ def open_storage(settings: Settings) -> Storage:
 @contextmanager
 def open_runtime(settings: Settings, clock: Clock = utc_now) -> Iterator[Runtime]:
     """Open everything a founded ledger needs; raises what is missing and the command that mends it."""
-    keys = load_keys(settings.keys_folder)
+    load_anchors(settings.keys_folder)  # a folder without keys is told before a database is started for it
     database = open_database(settings)
     try:
+        keys = CurrentKeys(settings, database.sessions)
         yield Runtime(settings, database, open_storage(settings), keys, clock)
     finally:
         database.close()
@@ -66,11 +82,37 @@ def open_runtime(settings: Settings, clock: Clock = utc_now) -> Iterator[Runtime
 
 @contextmanager
 def sequencing(runtime: Runtime) -> Iterator[SequencerThread]:
-    """A sequencer beside the caller: it writes the log, or stands by while another process does."""
-    sequencer = Sequencer(runtime.database.connect, runtime.keys.log, runtime.shard)
-    thread = SequencerThread(sequencer, tick=runtime.settings.sequencer_tick)
-    thread.start()
-    try:
-        yield thread
-    finally:
-        thread.stop()
+    """A sequencer beside the caller: it writes the log, or stands by while another process does. Where a policy is set,
+    its witnesses are asked before anything is signed, and have what is published sent to them.
+
+    Raises PolicyError `policy_malformed`.
+    """
+    settings = runtime.settings
+    with witnessing(
+        load_policy(settings.witness_policy) if settings.witness_policy is not None else None,
+        runtime.sessions,
+        runtime.keys.log.verifier,
+        runtime.shard,
+        lambda: runtime.keys.statements,
+        interval=settings.witness_interval,
+        evidence=settings.home / "evidence",
+        clock=runtime.clock,
+    ) as outside:
+        sequencer = Sequencer(
+            runtime.database.connect,
+            runtime.keys.log,
+            runtime.shard,
+            outside.published,
+            head=runtime.head,
+            check_outside=outside.check_outside,
+        )
+        thread = SequencerThread(sequencer, tick=settings.sequencer_tick)
+        thread.start()
+        try:
+            with (
+                outside.beside(thread),
+                timestamping(runtime.sessions, runtime.shard, settings.tsa_url, settings.timestamp_interval),
+            ):
+                yield thread
+        finally:
+            thread.stop()

@@ -1,6 +1,8 @@
 """Where files lie: a folder by default, else any bucket obstore can open. What `put` returned from is durable."""
 
+import datetime as dt
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -25,12 +27,17 @@ class Storage:
         else:
             self._store = from_url(url)
 
-    def put(self, key: str, data: bytes) -> None:
-        """Write all of `data` under `key` or nothing (obstore writes aside and renames)."""
+    def put(self, key: str, data: bytes, headers: Mapping[str, str] | None = None) -> None:
+        """Write all of `data` under `key` or nothing (obstore writes aside and renames).
+
+        A bucket serves it with these `headers`; a folder cannot keep them.
+        """
         try:
-            obstore.put(self._store, key, data)
             if self._folder is not None:
-                self._sync(self._folder / key)
+                obstore.put(self._store, key, data)
+                self._sync(self._folder, key)
+            else:
+                obstore.put(self._store, key, data, attributes=dict(headers or {}))
         except (BaseError, OSError) as error:
             raise _explain(error, key) from error
 
@@ -43,20 +50,42 @@ class Storage:
     def delete(self, key: str) -> None:
         """Remove `key`; a key that is not there is no error, so that a retry may delete again."""
         try:
+            if self._folder is not None and "#" in key:  # half-written, and no key to the store
+                (self._folder / key).unlink(missing_ok=True)
+                return
             obstore.delete(self._store, key)
         except (NotFoundError, FileNotFoundError):
             return
         except (BaseError, OSError) as error:
             raise _explain(error, key) from error
 
-    def _sync(self, path: Path) -> None:
-        """Without this a power cut could lose a file whose record is already acknowledged."""
-        for target in (path, path.parent):
+    def stored(self, prefix: str) -> Iterator[tuple[str, dt.datetime]]:
+        """(key, when it was last written, aware) of everything under a prefix such as `files`, in no order.
+
+        In a folder, also what a process that died in `put` left half-written (`<key>#<n>`), which no store lists.
+        """
+        try:
+            for batch in obstore.list(self._store, prefix):
+                yield from ((str(each["path"]), each["last_modified"]) for each in batch)
+            if self._folder is not None:
+                for path in (self._folder / prefix).glob("*#*"):
+                    yield path.relative_to(self._folder).as_posix(), _modified(path)
+        except (BaseError, OSError) as error:
+            raise _explain(error, prefix) from error
+
+    def _sync(self, folder: Path, key: str) -> None:
+        """Without this a power cut could lose a file whose record is already acknowledged, or a folder made for it."""
+        path = folder / key
+        for target in (path, *path.parents[: len(path.relative_to(folder).parts)]):
             descriptor = os.open(target, os.O_RDONLY)
             try:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+
+def _modified(path: Path) -> dt.datetime:
+    return dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)
 
 
 def _explain(error: Exception, key: str) -> LedgerError:

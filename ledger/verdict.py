@@ -7,7 +7,8 @@ import msgspec
 from attribution.evidence import Evidence
 from ledger.credentials.answers import FAILURES
 from ledger.credentials.read import CredentialReading
-from ledger.log.verify import ProofReading
+from ledger.file_proof import CONTRADICTIONS as BY_THE_FILE
+from ledger.file_proof import LedgerClaim
 from ledger.lookup import Candidate, RecordView
 from models.images import DecodedImage
 
@@ -22,7 +23,11 @@ CHECKS = (
     "The signer is one this checker trusts",
     "The ingredients' credentials are intact",
     "The log's inclusion proof in the credential holds under a log key this checker was given",
+    "Witnesses this checker was given have signed for the same log",
+    "The logged statement is signed with a key that the log announced",
     "The logged statement is about these very pixels",
+    "The logged statement is about the report that the credential names",
+    "The credential is signed with a certificate that the log announced",
     "The ledger holds a record of this file",
     "The ledger holds a record of these pixels",
     "Records that look alike (soft bindings)",
@@ -30,11 +35,7 @@ CHECKS = (
 )
 
 # What the file says of its ledger entry, and how it disagrees (docs/decisions/0003-what-contradicts.md).
-CONTRADICTIONS = {
-    "statement_is_about_other_pixels": "the ledger entry it points to is about other pixels than these",
-    "inclusion_proof_invalid": "its proof does not lead into the log it names",
-    "log_signature_invalid": "its proof is not signed by the log it names",
-    "ledger_assertion_malformed": "what it says of the ledger cannot be read",
+CONTRADICTIONS = BY_THE_FILE | {
     "entry_without_record": "the ledger holds no record for the entry it points to",
     "credential_is_not_the_issued_one": "the ledger issued its entry with another credential than this one",
 }
@@ -60,16 +61,6 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
     ledger: LedgerAnswer
 
 
-class LedgerClaim(msgspec.Struct, frozen=True, kw_only=True):
-    """What the credential in the file says of the ledger, and how far the file itself proves it."""
-
-    present: bool
-    leaf_hash: bytes | None = None
-    proof: ProofReading | None = None
-    proof_code: str = "no_ledger_assertion"
-    pixels_match: bool | None = None  # None: the statement could not be opened
-
-
 class LookedUp(msgspec.Struct, kw_only=True):
     """What the ledger's tables said of a file."""
 
@@ -88,15 +79,15 @@ def verdict(answers: Answers, looked: LookedUp, claim: LedgerClaim, asked: bool)
     origin = _origin(looked)
     match answers.ledger:
         case "contradicts":
-            why = CONTRADICTIONS[looked.contradiction or "statement_is_about_other_pixels"]
+            why = CONTRADICTIONS[looked.contradiction or claim.contradiction or "ledger_assertion_malformed"]
             return f"Do not rely on this file's credential: {why}."
         case "redacted":
             return "The ledger held a record of this image; its content was deleted on request."
-        case "recorded" if not asked:
-            log = claim.proof.origin if claim.proof else ""
+        case "recorded" if not looked.records:
             return (
-                f"The log {log} holds a statement about these very pixels; the credential around it is "
-                f"{_state(answers)}, and whether it is the one that was issued was not asked."
+                f"The log {_log(claim)} holds a statement about these very pixels, {_proven_by(claim)}; the credential"
+                f" around it is {_state(answers)}{_certificate(claim)}, and whether it is the one that was issued"
+                " was not asked."
             )
         case "recorded" if answers.credential == "present" and looked.found_by != "credential":
             return f"{origin}; this file carries another credential than the one issued, which is {_state(answers)}."
@@ -117,7 +108,53 @@ def verdict(answers: Answers, looked: LookedUp, claim: LedgerClaim, asked: bool)
             return f"Not in this ledger; it carries somebody's credential, which is {_state(answers)}."
     if answers.credential == "absent":
         return "No credential was found and the ledger was not asked; that says nothing about how it was made."
-    return f"The ledger was not asked; the credential is {_state(answers)}."
+    return f"The ledger was not asked{_unproven(claim)}; the credential is {_state(answers)}."
+
+
+def _log(claim: LedgerClaim) -> str:
+    return _plain(claim.proof.origin) if claim.proof else "that it names"
+
+
+def _unproven(claim: LedgerClaim) -> str:
+    """Why the log's proof in the file, where it has one, shows nothing to this checker."""
+    why = {
+        "log_key_not_given": "no log key was given, so nothing shows that its proof is truly one",
+        "log_key_unknown": "no key given here is that log's, so nothing shows that its proof is truly one",
+        "another_logs_proof": "no key given here is that log's, and the statement is from another log",
+        "inclusion_proven": "the file does not show that the key behind its entry is the ledger's",
+        "ledger_assertion_malformed": "it cannot be read",
+    }
+    if claim.proof_code not in why:
+        return ""
+    return f", and what the file says of the log {_log(claim)} is not proven: {why[claim.proof_code]}"
+
+
+def _proven_by(claim: LedgerClaim) -> str:
+    """By whose keys the log is believed, and what is open where too few have signed."""
+    signed, given = (claim.proof.witnesses if claim.proof else 0), claim.witnesses_given
+    open_end = "so its operator could show others another log"
+    if not given:
+        return f"proved by the log key given; no witness key was given, {open_end}"
+    of_them = f"{signed or 'none'} of the {given} witness{'es' if given > 1 else ''} given"
+    if witness_code(claim) == "witnessed":
+        return f"proved by the log key given, and {of_them} signed for the same log"
+    fewer = "" if not signed else ", fewer than the policy asks for"
+    return f"proved by the log key given; {of_them} signed for it{fewer}, {open_end}"
+
+
+def _certificate(claim: LedgerClaim) -> str:
+    return ", under a certificate that the log announced" if claim.certificate_code == "certificate_announced" else ""
+
+
+def witness_code(claim: LedgerClaim) -> str:
+    """Whether those the checker believes saw the log too: with a policy its quorum, else at least one of them."""
+    if claim.proof_code != "inclusion_proven" or claim.proof is None:
+        return "not_checked"
+    if not claim.witnesses_given:
+        return "witness_key_not_given"
+    if not claim.proof.witnesses:
+        return "not_witnessed"
+    return "witnessed_below_quorum" if claim.proof.quorum is False else "witnessed"
 
 
 def _origin(looked: LookedUp) -> str:
@@ -194,8 +231,12 @@ def all_checks(
         (_graded(reading.signature, good={"valid"}, bad={"invalid"}), _coded(reading.signature, reading)),
         (_graded(reading.signer, good={"trusted"}, bad=set()), reading.signer),
         (_graded(reading.ingredients, good={"intact"}, bad={"broken"}), reading.ingredients),
-        _proof_result(claim),
-        _pixels_result(claim),
+        _link(claim.proof_code, good="inclusion_proven"),
+        _link(witness_code(claim), good="witnessed"),
+        _link(claim.key_code, good="statement_key_announced"),
+        _link(claim.pixels_code, good="pixels_match"),
+        _link(claim.report_code, good="report_matches"),
+        _link(claim.certificate_code, good="certificate_announced"),
         ("pass" if looked.by_file else "info", "recorded" if looked.by_file else "not_recorded")
         if asked
         else ("skip", "not_checked"),
@@ -224,15 +265,10 @@ def _coded(answer: str, reading: CredentialReading) -> str:
     return next((f"{answer}: {code}" for code in reading.codes if FAILURES.get(code) == answer), answer)
 
 
-def _proof_result(claim: LedgerClaim) -> tuple[Result, str]:
-    if not claim.present:
-        return "skip", claim.proof_code
-    if claim.proof_code == "inclusion_proven":
-        return "pass", claim.proof_code
-    return ("info" if claim.proof_code == "log_key_unknown" else "fail"), claim.proof_code
-
-
-def _pixels_result(claim: LedgerClaim) -> tuple[Result, str]:
-    if claim.pixels_match is None:
-        return "skip", "no_statement"
-    return ("pass", "pixels_match") if claim.pixels_match else ("fail", "statement_is_about_other_pixels")
+def _link(code: str, *, good: str) -> tuple[Result, str]:
+    """One link of the file's own chain. What the checker has no key for is open, not wrong."""
+    if code == good:
+        return "pass", code
+    if code in CONTRADICTIONS:
+        return "fail", code
+    return ("skip" if code in {"no_ledger_assertion", "no_statement", "not_checked"} else "info"), code

@@ -15,7 +15,8 @@ from ledger.database.tables import Verification as VerificationRow
 from ledger.errors import NotFound
 from ledger.issue import PIXELS_DOMAIN
 from ledger.log import sequencer
-from ledger.log.statements import commitment, sign_statement
+from ledger.log.statement_types import sign_entry
+from ledger.log.statements import commitment
 from ledger.runtime import Runtime
 from ledger.verify import Verification
 from models.images import Limits, decode
@@ -54,7 +55,7 @@ def record(runtime: Runtime, record_id: uuid.UUID, found: Verification) -> None:
         "commitments": {"pixels": commitment(PIXELS_DOMAIN, salt, pixels).hex()},
         "answers": msgspec.to_builtins(found.answers),
     }
-    entry = sign_statement(payload, runtime.keys.statements, issuer=runtime.settings.origin, subject=LOOK)
+    entry = sign_entry(payload, runtime.keys.statements, issuer=runtime.settings.origin)
     with runtime.sessions.begin() as session:
         row = session.execute(
             sa.select(Record).where(Record.id == record_id, Record.state == "accepted").with_for_update()

@@ -5,9 +5,8 @@ Absent, unreadable, altered, expired, untrusted and unrecorded are different ans
 was made. Trust comes from keys the checker chose (`log_vkeys`, `anchors_pem`), never from the file.
 """
 
-import base64
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -20,19 +19,15 @@ from attribution.evidence import Evidence
 from attribution.fingerprints import Fingerprints, fingerprint
 from ledger import lookup
 from ledger.credentials.read import CredentialReading, read_credential
-from ledger.database.tables import Record
-from ledger.issue import PIXELS_DOMAIN, RECORD
-from ledger.log.merkle import leaf_hash
-from ledger.log.notes import NoteError
-from ledger.log.statements import StatementError, commitment, parse_statement
-from ledger.log.verify import ProofReading, check_tlog_proof
+from ledger.database.tables import LogShard, Record
+from ledger.file_proof import UNKNOWN_LOG, LedgerClaim, Trust, read_ledger_claim
+from ledger.log.policy import Policy
 from ledger.lookup import Candidate, RecordView
 from ledger.verdict import (
     Answers,
     Check,
     FoundBy,
     LedgerAnswer,
-    LedgerClaim,
     LookedUp,
     all_checks,
     credential_facts,
@@ -70,16 +65,20 @@ def verify(
     examine: Examine | None,
     now: dt.datetime,
     limits: Limits | None = None,
+    witness_vkeys: Sequence[str] = (),
+    policy: Policy | None = None,
 ) -> Verification:
     """Look at a PNG, JPEG or WebP with anybody's credentials or none.
 
     `session` None: nothing is looked up, the ledger answer rests on the proof in the file alone. `examine` None: the
-    collection is not searched. Raises ImageError for bytes that are no readable image; hostile credentials never raise.
+    collection is not searched. `log_vkeys`, `witness_vkeys` and `policy` are whom the checker believes; the logs and
+    witnesses of the policy count as given. Raises ImageError for bytes that are no readable image, NoteError
+    `vkey_malformed` for a key that is none; hostile credentials never raise.
     """
     image = decode(data, limits or Limits())
     found = fingerprint(data, image.pixels)
     reading = read_credential(data, image.media_type, anchors_pem=anchors_pem, now=now)
-    claim = read_ledger_claim(reading, found, log_vkeys)
+    claim = read_ledger_claim(reading, found.pixel_sha256, Trust(log_vkeys, witness_vkeys, policy))
     evidence = examine(image.pixels, found) if examine is not None else None  # first: no transaction is open over it
     looked = _look_up(session, found, claim, reading) if session is not None else LookedUp()
     answers = Answers(
@@ -106,47 +105,6 @@ def verify(
     )
 
 
-def read_ledger_claim(reading: CredentialReading, found: Fingerprints, log_vkeys: Sequence[str]) -> LedgerClaim:
-    """Check the ledger assertion of the active manifest against the file and the given log keys, without a database.
-
-    A valid proof shows that the log behind a given key holds the statement. It does not show that the credential around
-    it is the one the ledger issued, nor, without witnesses, that the log shows everybody the same tree.
-    """
-    said = reading.ledger
-    if said is None:
-        return LedgerClaim(present=False)
-    try:
-        entry = base64.b64decode(str(said["statement"]), validate=True)
-        salt = bytes.fromhex(str(said["salt"]))
-        proof_text = str(said["tlog_proof"]).encode()
-        statement = parse_statement(entry)
-        if statement.payload["type"] != RECORD:  # a look commits to pixels as well, and is no record
-            raise ValueError("a statement of another type")
-        committed = str(statement.payload["commitments"]["pixels"])
-        opened = commitment(PIXELS_DOMAIN, salt, bytes.fromhex(found.pixel_sha256)).hex()
-        proof = check_tlog_proof(entry, proof_text, log_vkeys)
-    except (KeyError, TypeError, ValueError, StatementError, NoteError) as error:
-        if getattr(error, "code", "") == "vkey_malformed":  # the checker's own key, not the file's fault
-            raise
-        return LedgerClaim(present=True, proof_code="ledger_assertion_malformed")
-    return LedgerClaim(
-        present=True,
-        leaf_hash=leaf_hash(entry),
-        proof=proof,
-        proof_code=_proof_code(proof),
-        pixels_match=opened == committed,
-    )
-
-
-def _proof_code(proof: ProofReading) -> str:
-    """The key comes first: what a log that the checker does not know proves, or fails to, contradicts nothing."""
-    if proof.log_key == "unknown":
-        return "log_key_unknown"
-    if proof.log_key == "invalid":
-        return "log_signature_invalid"
-    return "inclusion_proven" if proof.inclusion else "inclusion_proof_invalid"
-
-
 # ---- looking up ----------------------------------------------------------------------------------------------------
 
 
@@ -162,7 +120,7 @@ def _look_up(session: Session, found: Fingerprints, claim: LedgerClaim, reading:
         by_file=bool(by_file),
         by_pixels=bool(by_pixels),
         redacted=named is not None and named.redacted,
-        contradiction=_contradiction(claim, named, reading),
+        contradiction=_contradiction(claim, named, reading, session.scalars(sa.select(LogShard.origin)).all()),
     )
     if named is not None:
         looked.found_by = "credential"
@@ -188,19 +146,20 @@ def _named_record(session: Session, claim: LedgerClaim) -> RecordView | None:
     return None if record_id is None else lookup.by_id(session, record_id)
 
 
-def _contradiction(claim: LedgerClaim, named: RecordView | None, reading: CredentialReading) -> str | None:
+def _contradiction(
+    claim: LedgerClaim, named: RecordView | None, reading: CredentialReading, origins: Collection[str]
+) -> str | None:
     """Where what the file says of its entry disagrees with the entry; a code, or None.
 
     A statement of ours that comes with a stranger's proof is still a statement of ours: it is held to what it says.
     """
-    if not claim.present or (claim.proof_code == "log_key_unknown" and named is None):
+    if not claim.present or (claim.proof_code in UNKNOWN_LOG and named is None):
         return None
-    if claim.pixels_match is False:
-        return "statement_is_about_other_pixels"
-    if claim.proof_code in {"inclusion_proof_invalid", "log_signature_invalid", "ledger_assertion_malformed"}:
-        return claim.proof_code
+    if claim.contradiction is not None:
+        return claim.contradiction
     if named is None:
-        return "entry_without_record"
+        ours = claim.proof is not None and claim.proof.origin in origins
+        return "entry_without_record" if ours else None  # another log's that this checker believes too
     # The URN alone is a name that any signer may choose; the claim's hash is not.
     if not named.redacted and (reading.manifest_urn, reading.claim_sha256) != (named.manifest_urn, named.claim_sha256):
         return "credential_is_not_the_issued_one"
@@ -224,13 +183,21 @@ def _conflicts(records: list[RecordView]) -> list[str]:
 
 def _ledger_answer(asked: bool, claim: LedgerClaim, looked: LookedUp) -> LedgerAnswer:
     if not asked:
-        if claim.proof_code == "inclusion_proven":
-            return "recorded" if claim.pixels_match else "contradicts"
-        return "not_checked"
+        return _by_the_file(claim)
     if looked.contradiction is not None:
         return "contradicts"
     if looked.redacted:
         return "redacted"
-    if looked.records:
+    if looked.records or claim.is_proven:
         return "recorded"
     return "similar" if looked.candidates else "not_recorded"
+
+
+def _by_the_file(claim: LedgerClaim) -> LedgerAnswer:
+    """Without a ledger to ask, only a log whose key was given can speak for the file or against it; and what cannot be
+    read is no log's."""
+    if claim.proof_code in {*UNKNOWN_LOG, "ledger_assertion_malformed"}:
+        return "not_checked"
+    if claim.contradiction is not None:
+        return "contradicts"
+    return "recorded" if claim.is_proven else "not_checked"

@@ -6,6 +6,7 @@ With `ledger.lab` the only importer of the heavy floors.
 import asyncio
 import datetime as dt
 import threading
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -27,9 +28,11 @@ from ledger.credentials.read import read_credential, trust_list
 from ledger.database import vectors
 from ledger.database.tables import Collection, Generation, Principal, Record, Snapshot, Stamp, Verification
 from ledger.errors import BadRequest, Inconsistent, LedgerError, Unavailable
+from ledger.log.policy import load_policy
 from ledger.log.sequencer import SequencerThread
 from ledger.runtime import Runtime, open_runtime, sequencing
 from ledger.settings import Settings
+from ledger.sweep import sweep
 from models.errors import ModelError
 from models.images import Limits, decode, encode_png
 from models.networks import Encoder, NetworkInfo, encoder_key
@@ -43,6 +46,8 @@ log = structlog.get_logger()
 # A record that stands half-way this long without its job being done is picked up again.
 RESUME_AFTER = dt.timedelta(seconds=60)
 HOUSEKEEPING_SECONDS = 5.0
+FIRST_SWEEP_SECONDS = 60.0  # by then a sequencer has refused a database that is older than its files
+SWEEP_SECONDS = 3600.0
 HEARTBEAT_SECONDS = 2.0
 STALLED_SECONDS = 10.0  # without a heartbeat a worker counts as dead; locks keep a living one from being doubled
 MOST_ATTEMPTS = 100  # whatever the reason: about an hour and a half of waiting for a disk or a timestamp authority
@@ -160,6 +165,7 @@ class Worker:
                 session=session,
                 anchors_pem=anchors(runtime),
                 log_vkeys=runtime.log_vkeys,
+                policy=load_policy(policy) if (policy := runtime.settings.witness_policy) is not None else None,
                 examine=examine,
                 now=runtime.clock(),
                 limits=Limits(max_bytes=runtime.settings.max_upload_bytes),
@@ -401,9 +407,13 @@ async def _serve(worker: Worker, sequencer: SequencerThread, stop: threading.Eve
 
 
 async def _housekeeping(app: procrastinate.App, worker: Worker) -> None:
-    """Give jobs of dead workers to the living, and enqueue records that stand half-way without a job."""
+    """Give jobs of dead workers to the living, enqueue records that stand half-way without a job, sweep the store."""
+    next_sweep = time.monotonic() + FIRST_SWEEP_SECONDS
     while True:
         try:
+            if time.monotonic() >= next_sweep:
+                next_sweep = time.monotonic() + SWEEP_SECONDS
+                await asyncio.to_thread(sweep, worker.runtime)
             for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_SECONDS):
                 await app.job_manager.retry_job(job)
             older_than = worker.runtime.clock() - RESUME_AFTER

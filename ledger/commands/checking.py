@@ -17,10 +17,12 @@ from ledger import lookup, verifications
 from ledger.commands.files import read_image
 from ledger.commands.frame import BAD_ANSWER, Invocation, answer_json, end, json_option, out, resume_with, shown
 from ledger.commands.work import do, founded
-from ledger.credentials.keys import load_keys
 from ledger.credentials.read import trust_list
 from ledger.errors import BadRequest
-from ledger.log.notes import NoteVerifier
+from ledger.file_proof import Trust
+from ledger.keys.ring import load_anchors
+from ledger.log.notes import Kind, NoteVerifier
+from ledger.log.policy import load_policy
 from ledger.lookup import Candidate, RecordView
 from ledger.runtime import utc_now
 from ledger.settings import Settings
@@ -39,6 +41,15 @@ MARKS = {"pass": ("✓", "green"), "fail": ("✗", "bold red"), "info": ("·", "
 @rich_click.option("--offline", is_flag=True, help="Use no database and no network: only what the file itself proves.")
 @rich_click.option("--log-key", "log_keys", multiple=True, metavar="VKEY", help="With --offline: trust this log too.")
 @rich_click.option(
+    "--witness-key", "witness_keys", multiple=True, metavar="VKEY", help="With --offline: count this witness too."
+)
+@rich_click.option(
+    "--policy",
+    "policy_file",
+    type=click.Path(path_type=Path),
+    help="With --offline: logs, witnesses and how many of them count (a C2SP tlog-policy file).",
+)
+@rich_click.option(
     "--anchor",
     "anchors",
     multiple=True,
@@ -53,6 +64,8 @@ def verify(
     file: Path,
     offline: bool,
     log_keys: tuple[str, ...],
+    witness_keys: tuple[str, ...],
+    policy_file: Path | None,
     anchors: tuple[Path, ...],
     timeout: float,
     as_json: bool,
@@ -60,14 +73,21 @@ def verify(
     """Say what is known of FILE: one sentence, six answers, and every check behind them.
 
     Trust comes from keys you chose: this ledger's own where one is founded, those of the settings, those named here.
-    --offline works without any ledger. Exit code 1 where a credential is broken or the file contradicts the log; that
-    nobody knows a file is no bad answer.
+    --offline works without any ledger, database or network. With a log's key it proves, from the file alone, that the
+    log holds a statement about these pixels; with witnesses' keys, that others saw the same log. Exit code 1 where a
+    credential is broken or the file contradicts the log; that nobody knows a file is no bad answer.
     """
-    if (log_keys or anchors) and not offline:
-        raise click.UsageError("--log-key and --anchor go with --offline; a ledger takes them from its settings")
+    if (log_keys or witness_keys or policy_file or anchors) and not offline:
+        raise click.UsageError(
+            "--log-key, --witness-key, --policy and --anchor go with --offline; a ledger takes them from its settings"
+        )
     settings = invocation.settings()
     data = read_image(file, settings.max_upload_bytes)
-    found = _offline(settings, data, log_keys, anchors) if offline else _recorded(settings, data, file.name, timeout)
+    if offline:
+        trust = _trust(settings, log_keys, witness_keys, policy_file)
+        found = _offline(settings, data, trust, [_pem(path) for path in anchors])
+    else:
+        found = _recorded(settings, data, file.name, timeout)
     if as_json:
         answer_json(found)
     else:
@@ -76,20 +96,43 @@ def verify(
         end(BAD_ANSWER)
 
 
-def _offline(settings: Settings, data: bytes, log_keys: tuple[str, ...], anchors: tuple[Path, ...]) -> Verification:
-    vkeys = [NoteVerifier.parse(key).vkey for key in (*settings.log_keys, *log_keys)]
-    roots = [_pem(path) for path in anchors]
+def _trust(
+    settings: Settings, log_keys: tuple[str, ...], witness_keys: tuple[str, ...], policy_file: Path | None
+) -> Trust:
+    """Whom to believe. Every key is looked at before the file is: a mistake here must not read as a file's fault."""
+    logs = [_vkey(key, "--log-key", "note") for key in log_keys]
+    logs += [_vkey(key, "log_keys", "note") for key in settings.log_keys]
+    if settings.keys_folder.exists():
+        logs.append(load_anchors(settings.keys_folder).log_vkey)
+    witnesses = [_vkey(key, "--witness-key", "cosignature") for key in witness_keys]
+    path = policy_file or settings.witness_policy
+    return Trust(logs, witnesses, load_policy(path) if path is not None else None)
+
+
+def _vkey(text: str, where: str, kind: Kind) -> str:
+    """A verifier key of this kind (C2SP signed-note: a log's is of type 0x01, a witness's of 0x04)."""
+    verifier = NoteVerifier.parse(text.strip())
+    if verifier.kind != kind:
+        raise BadRequest(
+            f"{where}: {verifier.name} is {'no witness' if kind == 'cosignature' else 'no log'}'s key",
+            code="vkey_malformed",
+            next_step="give logs with --log-key and witnesses with --witness-key",
+        )
+    return verifier.vkey
+
+
+def _offline(settings: Settings, data: bytes, trust: Trust, roots: list[str]) -> Verification:
     if settings.trust_anchors is not None:
         roots.append(_pem(settings.trust_anchors))
     if settings.keys_folder.exists():
-        own = load_keys(settings.keys_folder)
-        vkeys.append(own.log.vkey)
-        roots.append(own.root_pem)
+        roots.append(load_anchors(settings.keys_folder).root_pem)
     return look_at(
         data,
         session=None,
         anchors_pem=trust_list(*roots),
-        log_vkeys=vkeys,
+        log_vkeys=trust.log_vkeys,
+        witness_vkeys=trust.witness_vkeys,
+        policy=trust.policy,
         examine=None,
         now=utc_now(),
         limits=Limits(max_bytes=settings.max_upload_bytes),

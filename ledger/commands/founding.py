@@ -1,12 +1,13 @@
 """`lawful init` and `lawful keys`: a ledger is founded once; its public keys may be shown to anyone, any time."""
 
-from typing import Any
+from typing import Any, get_args
 
 import click
 import rich_click
 
 from ledger.commands.frame import Invocation, answer_json, err, json_option, out, shown
-from ledger.credentials.keys import KeyRing, anchor_pem, init_keys, load_keys
+from ledger.keys.provider import load_provider
+from ledger.keys.ring import KeyRing, Use, init_keys, keys_of, load_anchors
 from ledger.runtime import utc_now
 
 
@@ -62,7 +63,10 @@ def keys() -> None:
 def keys_init(invocation: Invocation, as_json: bool) -> None:
     """Make the keys and nothing else (`lawful init` does it too). Keys that exist are never overwritten."""
     settings = invocation.settings()
-    _show(init_keys(settings.keys_folder, settings.origin, now=utc_now()), as_json)
+    _show(
+        init_keys(settings.keys_folder, settings.origin, now=utc_now(), provider=load_provider(settings.key_provider)),
+        as_json,
+    )
     err().print(f"Back up {shown(settings.keys_folder)}: without the log's key nobody can go on with this log.")
 
 
@@ -71,7 +75,7 @@ def keys_init(invocation: Invocation, as_json: bool) -> None:
 @click.pass_obj
 def keys_show(invocation: Invocation, as_json: bool) -> None:
     """Show the public keys: what somebody needs who checks this ledger without trusting it."""
-    _show(load_keys(invocation.settings().keys_folder), as_json)
+    _show(keys_of(invocation.settings()), as_json)
 
 
 @keys.command("anchor", epilog="Example: lawful keys anchor > anchor.pem")
@@ -79,7 +83,7 @@ def keys_show(invocation: Invocation, as_json: bool) -> None:
 @click.pass_obj
 def keys_anchor(invocation: Invocation, as_json: bool) -> None:
     """Print the root certificate (PEM) that makes other C2PA readers see this ledger's files as Trusted."""
-    pem = anchor_pem(invocation.settings().keys_folder)
+    pem = load_anchors(invocation.settings().keys_folder).root_pem
     if as_json:
         answer_json({"anchor_pem": pem})
     else:
@@ -106,11 +110,104 @@ def keys_api(invocation: Invocation, name: str, generator: str | None, as_json: 
         out().print(f"API key  {key}  (shown only now)", soft_wrap=True)
 
 
+@keys.command("register", epilog='Example: lawful keys register "studio north" PUBLIC_KEY')
+@click.argument("name")
+@click.argument("public_key")
+@json_option
+@click.pass_obj
+def keys_register(invocation: Invocation, name: str, public_key: str, as_json: bool) -> None:
+    """Let the submitter NAME (see `lawful keys api`) put statements into the log that PUBLIC_KEY signs.
+
+    PUBLIC_KEY is a raw Ed25519 key in hex, 64 digits. An entry of the log announces it.
+    """
+    from ledger import submissions
+    from ledger.commands import work
+
+    with work.founded(invocation.settings()) as runtime, work.logged(runtime), runtime.sessions.begin() as session:
+        key = submissions.parse_hex_key(public_key)
+        registered = submissions.register_key(session, runtime, name, key)
+    kid, issuer = registered.kid.hex(), registered.issuer
+    if as_json:
+        answer_json({"name": name, "kid": kid, "issuer": issuer, "new": registered.announced is not None})
+        return
+    out().print(f"key id  {kid}\nissuer  {issuer}", soft_wrap=True)
+    if registered.announced is None:
+        err().print("It was registered before; nothing was changed.")
+
+
+@keys.command("revoke", epilog="Example: lawful keys revoke KID")
+@click.argument("kid")
+@json_option
+@click.pass_obj
+def keys_revoke(invocation: Invocation, kid: str, as_json: bool) -> None:
+    """Take no more statements that the submitter's key KID (64 hex digits) signs. An entry of the log says so.
+
+    What it signed before stands, and stays verifiable. A key that was revoked is never registered again.
+    """
+    from ledger import submissions
+    from ledger.commands import work
+
+    with work.founded(invocation.settings()) as runtime, work.logged(runtime), runtime.sessions.begin() as session:
+        announced = submissions.revoke_key(session, runtime, submissions.parse_hex_key(kid))
+    if as_json:
+        answer_json({"kid": kid, "new": announced is not None})
+    else:
+        out().print("It is revoked." if announced is not None else "It was revoked before; nothing was changed.")
+
+
+@keys.command("rotate", epilog="Example: lawful keys rotate credential")
+@click.argument("use", type=click.Choice(get_args(Use)))
+@rich_click.option(
+    "--compromised",
+    is_flag=True,
+    help="Say in the log that somebody else may have the old key: what it signed and is logged later is not believed.",
+)
+@json_option
+@click.pass_obj
+def keys_rotate(invocation: Invocation, use: Use, compromised: bool, as_json: bool) -> None:
+    """Put a new key in the place of an old one, and say so in the log. Nothing has to be stopped for it.
+
+    USE is statements, receipts or credential. A running ledger takes the new key up by itself. What was signed before
+    stays verifiable. A run that was cut off is finished by the next one. The log's own key is never changed: another
+    key is another log.
+    """
+    from ledger.commands import work
+    from ledger.database.session import open_database
+    from ledger.keys.rotation import rotate
+
+    settings = invocation.settings()
+    load_anchors(settings.keys_folder)  # a folder without keys is told before a database is started for it
+    with open_database(settings) as database:
+        rotated = rotate(settings, database.sessions, use, compromised=compromised, now=utc_now())
+        with work.founded(settings) as runtime, work.logged(runtime):
+            pass  # it stands in the log before anybody is told of it
+    if as_json:
+        answer_json(
+            {
+                "use": use,
+                "kid": rotated.new.hex(),
+                "retired_kid": None if rotated.old is None else rotated.old.hex(),
+                "compromised": rotated.compromised,
+                "leaf_hash": None if rotated.leaf_hash is None else rotated.leaf_hash.hex(),
+            }
+        )
+        return
+    console = out()
+    console.print(f"{use} key {rotated.new.hex()} is in force", soft_wrap=True)
+    if rotated.old is None:
+        console.print("This finished a rotation that had been cut off; nothing else was changed.")
+    else:
+        word = "compromised" if rotated.compromised else "retired"
+        console.print(f"{word}: {rotated.old.hex()}", soft_wrap=True)
+        err().print(f"Back up {shown(settings.keys_folder)} again.")
+
+
 def _show(ring: KeyRing, as_json: bool) -> None:
     public: dict[str, Any] = {
         "log_vkey": ring.log.vkey,
         "statement_kid": ring.statements.kid.hex(),
         "statement_ed25519": ring.statements.public_key.hex(),
+        "receipt_spki": ring.receipts.public_key_der.hex(),
         "credential_expires": ring.credential.not_after.isoformat(),
     }
     if as_json:

@@ -11,7 +11,7 @@ A and B; PNG 3rd edition, section 5; ITU-T T.81, annex B; RFC 9649, section 2.
 import hashlib
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import cbor2
@@ -28,12 +28,14 @@ _HARD_BINDINGS = ("c2pa.hash.data", "c2pa.hash.boxes", "c2pa.hash.bmff")
 class Claim:
     """The newest manifest of a store: its label, the sha256 of its claim's CBOR, the hash its hard binding states.
 
-    `data_hash` is what the claim says of the file, not what the file hashes to.
+    `data_hash` is what the claim says of the file, not what the file hashes to. `certificate_sha256` is the fingerprint
+    of the certificate (DER) that the signature names first; whether its key signed is the SDK's to say.
     """
 
     manifest_urn: str
     claim_sha256: str
     data_hash: str | None
+    certificate_sha256: str | None = None
 
 
 def manifest_stores(data: bytes) -> list[bytes]:
@@ -79,7 +81,28 @@ def _claim(label: str, manifest: bytes) -> Claim | None:
             value = stated.get("hash") if isinstance(stated, dict) else None
             data_hash = value.hex() if isinstance(value, bytes) else None
             break
-    return Claim(label, hashlib.sha256(_content(claims[0], b"cbor")).hexdigest(), data_hash)
+    claim_sha256 = hashlib.sha256(_content(claims[0], b"cbor")).hexdigest()
+    signatures = [box for name, box in children if name == "c2pa.signature"]
+    certificate = _certificate(_content(signatures[0], b"cbor")) if len(signatures) == 1 else None
+    return Claim(label, claim_sha256, data_hash, hashlib.sha256(certificate).hexdigest() if certificate else None)
+
+
+def _certificate(signature: bytes) -> bytes | None:
+    """The leaf of x5chain (RFC 9360: header 33, one certificate or a list, the signer's first), where it is signed too.
+
+    None where there is a second chain under the name that older files use, or outside the protected header: a
+    validator may have read the other.
+    """
+    match cbor2.loads(signature):
+        case cbor2.CBORTag(tag=18, value=[bytes(protected), Mapping() as unprotected, *_]):
+            header = cbor2.loads(protected)
+        case _:
+            return None
+    if not isinstance(header, dict) or "x5chain" in header or {33, "x5chain"} & unprotected.keys():
+        return None
+    chain = header.get(33)
+    leaf = chain[0] if isinstance(chain, list) and chain else chain
+    return leaf if isinstance(leaf, bytes) else None
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:

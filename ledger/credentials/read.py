@@ -42,7 +42,8 @@ class CredentialReading:
     `credential` absent means that there is none in the file, never that a human made it. `codes` are the SDK's raw
     validation codes, all of them; codes under `reader.` are this module's, where the SDK gave an error instead.
     `signed_at` is set only by a timestamp authority the checker trusts. `claim_sha256` and `data_hash` as written in
-    `WrittenCredential`. `manifest` is the whole store as the SDK renders it, {} where it is beyond bounds.
+    `WrittenCredential`; `certificate_sha256` is the signing certificate's fingerprint, as the log announces it.
+    `manifest` is the whole store as the SDK renders it, {} where it is beyond bounds.
     """
 
     credential: Presence
@@ -58,6 +59,7 @@ class CredentialReading:
     manifest_urn: str | None = None
     claim_sha256: str | None = None
     data_hash: str | None = None
+    certificate_sha256: str | None = None
     signer_name: str | None = None
     signed_at: str | None = None
     certificate_expires: datetime | None = None
@@ -135,6 +137,7 @@ def _reading(
         manifest_urn=_shown(active),
         claim_sha256=claim.claim_sha256 if claim and claim.manifest_urn == active else None,
         data_hash=claim.data_hash if claim and claim.manifest_urn == active else None,
+        certificate_sha256=claim.certificate_sha256 if claim and claim.manifest_urn == active else None,
         signer_name=_shown(signature.get("issuer") or signature.get("common_name")),
         signed_at=_shown(signature.get("time")) if answers.timestamped else None,
         certificate_expires=expires,

@@ -13,7 +13,8 @@ report media of unknown provenance.
 import io
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -26,8 +27,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ledger.credentials.jumbf import manifest_stores, newest_claim
-from ledger.credentials.keys import CLAIM_SIGNING, EMAIL_PROTECTION, TIME_STAMPING, CredentialKey
-from ledger.errors import BadRequest, Inconsistent, Unavailable
+from ledger.errors import BadRequest, Inconsistent, LedgerError, Unavailable
+from ledger.keys.certificates import CLAIM_SIGNING, EMAIL_PROTECTION, TIME_STAMPING
+from ledger.keys.ring import CredentialKey
 
 LEDGER_ASSERTION = "org.lawful-ledger.record"
 ATTRIBUTION_ASSERTION = "org.lawful-ledger.attribution"
@@ -135,7 +137,7 @@ def write_credential(
 
     Raises BadRequest `credential_intent` (the request does not fit the file), `credential_unreadable` (the file's own
     credential cannot be kept), `credential_too_large`, `credential_not_written`; Unavailable `tsa_down`,
-    `credential_expired`.
+    `credential_expired`, and whatever the key itself raises.
     Blocks up to 30 s, the SDK's limit, on a timestamp authority that does not answer.
     """
     _check_request(data, media_type, request)
@@ -147,7 +149,7 @@ def write_credential(
             raise Unavailable(
                 f"The signing certificate expired at {key.not_after.isoformat()}.",
                 code="credential_expired",
-                next_step="Put a renewed certificate into the keys folder; records already issued stay as they are.",
+                next_step="Run `lawful keys rotate credential`; records already issued stay as they are.",
             ) from error
         if tsa_url is not None and _signs_without_timestamp(data, media_type, request, key, root_pem):
             raise Unavailable(
@@ -193,7 +195,8 @@ def _sign(
             builder.add_resource("thumbnail.jpg", io.BytesIO(request.thumbnail))
         if request.intent != "create":
             _add_parent(builder, data, media_type)
-        store = builder.sign(_signer(key, tsa_url), media_type, io.BytesIO(data), out)
+        with _signer(key, tsa_url) as signer:
+            store = builder.sign(signer, media_type, io.BytesIO(data), out)
     claim = newest_claim(store)
     if claim is None or claim.data_hash is None or claim.manifest_urn != request.manifest_urn:
         raise Inconsistent(
@@ -275,9 +278,24 @@ def _context(root_pem: str) -> c2pa.Context:
     return c2pa.Context.from_dict(settings)
 
 
-@lru_cache(maxsize=4)
-def _signer(key: CredentialKey, tsa_url: str | None) -> c2pa.Signer:
+@contextmanager
+def _signer(key: CredentialKey, tsa_url: str | None) -> Iterator[c2pa.Signer]:
+    """The SDK's signer over any key. It swallows what its callback raises, so that is kept and raised afterwards."""
+    refused: list[LedgerError] = []
+
+    def sign(message: bytes) -> bytes:
+        try:
+            return key.key.sign(message)
+        except LedgerError as error:
+            refused.append(error)
+            raise
+
     # tsa_url None means none; an empty one would be taken for an address
-    return c2pa.Signer.from_info(
-        c2pa.C2paSignerInfo("es256", key.certificates_pem.encode(), key.private_key_pem.encode(), tsa_url or None)
-    )
+    signer = c2pa.Signer.from_callback(sign, c2pa.C2paSigningAlg.ES256, key.certificates_pem, tsa_url or None)
+    try:
+        with signer:
+            yield signer
+    except c2pa.C2paError as error:
+        if refused:
+            raise refused[0] from error
+        raise

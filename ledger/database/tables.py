@@ -226,6 +226,7 @@ class Record(Base):
     leaf_hash: Mapped[bytes | None]
     issued_statement: Mapped[bytes | None]
     issued_leaf: Mapped[bytes | None]
+    erased_leaf: Mapped[bytes | None] = mapped_column(comment="The entry that says that the content was deleted.")
     # the file
     source_key: Mapped[str | None] = mapped_column(comment="Storage key of the image before its credential.")
     file_key: Mapped[str | None] = mapped_column(comment="Storage key of the finished file.")
@@ -330,13 +331,17 @@ class LogEntry(Base):
 
 
 class LogTile(Base):
-    """A full tile of 256 hashes (8,192 bytes). Partial tiles are derived from entries, never stored."""
+    """A full tile of 256 hashes (8,192 bytes), and the root of the tree over them: its hash in the level above.
+
+    Partial tiles are derived from entries and from these roots, never stored.
+    """
 
     __tablename__ = "log_tiles"
-    __table_args__ = (_digest("data", length=8192),)
+    __table_args__ = (_digest("data", length=8192), _digest("root"))
     shard: Mapped[str] = mapped_column(sa.ForeignKey("log_shards.name"), primary_key=True)
     level: Mapped[int] = mapped_column(sa.SmallInteger, primary_key=True)
     idx: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True)
+    root: Mapped[bytes]
     data: Mapped[bytes]
 
 
@@ -376,16 +381,35 @@ class LogWitnessed(Base):
     created_at: Mapped[dt.datetime] = _created()
 
 
+class LogPolicy(Base):
+    """Each change of the witness policy, in order; `leaf_hash` is its entry's. An empty text: no policy any more."""
+
+    __tablename__ = "log_policies"
+    __table_args__ = (_digest("sha256"), _digest("leaf_hash"))
+    shard: Mapped[str] = mapped_column(sa.ForeignKey("log_shards.name"), primary_key=True)
+    number: Mapped[int] = mapped_column(sa.Integer, primary_key=True)
+    sha256: Mapped[bytes]
+    text: Mapped[str]
+    leaf_hash: Mapped[bytes]
+    created_at: Mapped[dt.datetime] = _created()
+
+
 class LogWitness(Base):
-    """How each witness of the policy last answered: what `doctor`, pages and metrics show."""
+    """How each witness of the policy last answered: what `doctor`, pages and metrics show.
+
+    `overridden_size`: up to which size an operator disbelieves its claims; `override_leaf` is the entry that says so.
+    """
 
     __tablename__ = "log_witnesses"
+    __table_args__ = (_digest("override_leaf"),)
     shard: Mapped[str] = mapped_column(sa.ForeignKey("log_shards.name"), primary_key=True)
     vkey: Mapped[str] = mapped_column(primary_key=True)
     size: Mapped[int | None] = mapped_column(sa.BigInteger)
     cosigned_at: Mapped[dt.datetime | None]
     asked_at: Mapped[dt.datetime]
     failure: Mapped[str | None]
+    overridden_size: Mapped[int | None] = mapped_column(sa.BigInteger)
+    override_leaf: Mapped[bytes | None]
 
 
 class LogTimestamp(Base):
@@ -400,13 +424,19 @@ class LogTimestamp(Base):
 
 class AnnouncedKey(Base):
     """A key that an entry of the log announced. `kid` is SHA-256 of `public_key`: raw Ed25519 for statements,
-    SubjectPublicKeyInfo (DER) for receipts and reports, the certificate (DER) for credentials."""
+    SubjectPublicKeyInfo (DER) for receipts and reports, the certificate (DER) for credentials.
+
+    The row without `retired_at` decides which key of a use is in force, for every process. `compromised_leaf` is the
+    leaf hash of the entry that says that somebody else may have this key.
+    """
 
     __tablename__ = "announced_keys"
     __table_args__ = (
         _digest("kid"),
         _digest("leaf_hash"),
+        _digest("compromised_leaf"),
         sa.CheckConstraint("use IN ('statements', 'receipts', 'credentials', 'reports')", name="use_known"),
+        sa.Index("announced_keys_in_force", "use", unique=True, postgresql_where=sa.text("retired_at IS NULL")),
     )
     use: Mapped[str] = mapped_column(primary_key=True)
     kid: Mapped[bytes] = mapped_column(primary_key=True)
@@ -415,6 +445,7 @@ class AnnouncedKey(Base):
     leaf_hash: Mapped[bytes]
     created_at: Mapped[dt.datetime] = _created()
     retired_at: Mapped[dt.datetime | None]
+    compromised_leaf: Mapped[bytes | None]
 
 
 class SubmitterKey(Base):

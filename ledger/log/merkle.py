@@ -145,8 +145,18 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
     Raises ProofError for anything else: index beyond the size, a path too short or too long, a hash of a wrong length,
     another root.
     """
+    _require_hashes(root)
+    _require(root_by_inclusion(leaf, index, size, proof) == root, "the path leads to another root")
+
+
+def root_by_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes]) -> bytes:
+    """The root, 32 bytes, that the path gives for the leaf hash at `index` of `size` (RFC 9162 section 2.1.3.2).
+
+    By itself it proves nothing: every leaf has a path to some root. Somebody must have signed this one. Raises
+    ProofError for an index beyond the size, a path too short or too long, or a hash of a wrong length.
+    """
     _require(0 <= index < size <= MAX_SIZE, f"index {index} is not in a tree of size {size}")
-    _require_hashes(leaf, root, *proof)
+    _require_hashes(leaf, *proof)
     position, last, value = index, size - 1, leaf
     for sibling in proof:
         _require(last != 0, f"the path has {len(proof)} hashes, too many for index {index} of {size}")
@@ -158,7 +168,7 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
             value = node_hash(value, sibling)
         position, last = position >> 1, last >> 1
     _require(last == 0, f"the path has {len(proof)} hashes, too few for index {index} of {size}")
-    _require(value == root, "the path leads to another root")
+    return value
 
 
 def verify_consistency(old_size: int, new_size: int, old_root: bytes, new_root: bytes, proof: Sequence[bytes]) -> None:

@@ -1,150 +1,56 @@
-"""What the log signs and hands out, as text: signed notes, checkpoints and proof files.
+"""What the log signs and hands out, as text: signed notes, checkpoints and proof files. Their keys: `note_keys`.
 
-Formats: C2SP signed-note v1 (types 0x01 Ed25519 and 0x04 Ed25519 cosignature/v1), C2SP tlog-checkpoint,
-C2SP tlog-proof v1, and for key files the text forms of Go's `golang.org/x/mod/sumdb/note`
-(`PRIVATE+KEY+<name>+<id>+<key>`, `<name>+<id>+<key>`). Parsers accept exactly one spelling of everything.
+Formats: C2SP signed-note v1, C2SP tlog-checkpoint, C2SP tlog-proof v1. Parsers accept exactly one spelling of
+everything.
 
 What an opened note does not prove: that the log shows everybody the same one. Only witnesses' cosignatures speak to
 that.
 """
 
 import base64
-import binascii
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-
-from ledger.errors import BadRequest
 from ledger.log.merkle import HASH_BYTES, MAX_SIZE
+from ledger.log.note_keys import (
+    FORBIDDEN,
+    Kind,
+    NoteError,
+    NoteSigner,
+    NoteVerifier,
+    SignatureLine,
+    check_text,
+    from_base64,
+)
+
+__all__ = [
+    "MAX_NOTE_BYTES",
+    "MAX_SIGNATURES",
+    "PROOF_HEADER",
+    "Checkpoint",
+    "Kind",
+    "Note",
+    "NoteError",
+    "NoteSigner",
+    "NoteVerifier",
+    "OpenedNote",
+    "SignatureLine",
+    "TlogProof",
+    "open_note",
+    "sign_note",
+    "signers_of",
+]
 
 MAX_NOTE_BYTES = 1_000_000
 MAX_SIGNATURES = 100
 PROOF_HEADER = "c2sp.org/tlog-proof@v1"
 
-_ED25519 = 0x01
-_COSIGNATURE = 0x04
-_SIGNATURE_LINE = re.compile(r"— (\S+) (\S+)")
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
-_FORBIDDEN = re.compile(r"[\x00-\x09\x0b-\x1f\ud800-\udfff]")  # control characters, and what UTF-8 cannot write
-
-
-class NoteError(BadRequest):
-    """A note, checkpoint, proof file or key that is not well formed, or a note that its keys do not sign."""
-
-    code = "note_malformed"
-
-    def __init__(self, detail: str, *, code: str = "note_malformed") -> None:
-        super().__init__(detail, code=code, next_step="Fetch it again from the log; never repair it by hand.")
-
-
-# ---- keys ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class NoteSigner:
-    """A log's Ed25519 key under its name (the origin). `repr` never shows the private key."""
-
-    name: str
-    private_key: Ed25519PrivateKey
-
-    def __post_init__(self) -> None:
-        _check_name(self.name)
-
-    @classmethod
-    def generate(cls, name: str) -> "NoteSigner":
-        return cls(name, Ed25519PrivateKey.generate())
-
-    @classmethod
-    def parse(cls, skey: str) -> "NoteSigner":
-        """From `PRIVATE+KEY+<name>+<id>+<key>`. Raises NoteError code `skey_malformed`, never quoting the text."""
-        match skey.split("+", 4):
-            case ["PRIVATE", "KEY", name, key_id, encoded]:
-                secret = _unbase64(encoded, "skey_malformed")
-                if len(secret) == 33 and secret[0] == _ED25519:
-                    signer = cls(name, Ed25519PrivateKey.from_private_bytes(secret[1:]))
-                    if signer.verifier.key_id.hex() == key_id:
-                        return signer
-        raise NoteError("not an Ed25519 signing key in the form PRIVATE+KEY+name+id+key", code="skey_malformed")
-
-    @property
-    def skey(self) -> str:
-        """The private key as text. A secret: it belongs into a file of mode 0600."""
-        encoded = base64.b64encode(bytes([_ED25519]) + self.private_key.private_bytes_raw()).decode()
-        return f"PRIVATE+KEY+{self.name}+{self.verifier.key_id.hex()}+{encoded}"
-
-    @property
-    def verifier(self) -> "NoteVerifier":
-        return NoteVerifier(self.name, self.private_key.public_key().public_bytes_raw())
-
-    @property
-    def vkey(self) -> str:
-        return self.verifier.vkey
-
-
-@dataclass(frozen=True)
-class NoteVerifier:
-    """A name and a 32-byte Ed25519 public key that somebody chose to trust, for `note` or `cosignature` lines."""
-
-    name: str
-    public_key: bytes
-    kind: Literal["note", "cosignature"] = "note"
-
-    def __post_init__(self) -> None:
-        _check_name(self.name)
-
-    @classmethod
-    def parse(cls, vkey: str) -> "NoteVerifier":
-        """From `<name>+<id>+<key>`; the id must be the key's. Raises NoteError code `vkey_malformed`."""
-        match vkey.split("+", 2):
-            case [name, key_id, encoded]:
-                key = _unbase64(encoded, "vkey_malformed")
-                if len(key) == 33 and key[0] in (_ED25519, _COSIGNATURE):
-                    verifier = cls(name, key[1:], "note" if key[0] == _ED25519 else "cosignature")
-                    if verifier.key_id.hex() == key_id:
-                        return verifier
-        raise NoteError("not a verifier key of type 0x01 or 0x04 in the form name+id+key", code="vkey_malformed")
-
-    @property
-    def _typed_key(self) -> bytes:
-        return bytes([_ED25519 if self.kind == "note" else _COSIGNATURE]) + self.public_key
-
-    @property
-    def key_id(self) -> bytes:
-        """First four bytes of SHA-256(name ‖ newline ‖ type ‖ public key)."""
-        return hashlib.sha256(self.name.encode() + b"\n" + self._typed_key).digest()[:4]
-
-    @property
-    def vkey(self) -> str:
-        return f"{self.name}+{self.key_id.hex()}+{base64.b64encode(self._typed_key).decode()}"
-
-    def verifies(self, text: str, signature: bytes) -> bool:
-        """Whether `signature` (without its key id) is this key's over the note text."""
-        message = text.encode()
-        if self.kind == "cosignature":  # C2SP tlog-cosignature: u64 timestamp ‖ Ed25519 signature
-            timestamp, signature = int.from_bytes(signature[:8], "big"), signature[8:]
-            if timestamp > MAX_SIZE:
-                return False
-            message = b"cosignature/v1\ntime %d\n" % timestamp + message
-        try:
-            Ed25519PublicKey.from_public_bytes(self.public_key).verify(signature, message)
-        except InvalidSignature:
-            return False
-        return True
 
 
 # ---- signed notes --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class SignatureLine:
-    name: str
-    key_id: bytes
-    signature: bytes
 
 
 @dataclass(frozen=True)
@@ -163,7 +69,7 @@ class Note:
             content = note.decode()
         except UnicodeDecodeError as error:
             raise NoteError("a note that is not UTF-8") from error
-        if _FORBIDDEN.search(content):
+        if FORBIDDEN.search(content):
             raise NoteError("a note with a control character")
         head, blank, tail = content.rpartition("\n\n")
         if not blank or not tail.endswith("\n"):
@@ -171,7 +77,7 @@ class Note:
         lines = tail.removesuffix("\n").split("\n")
         if len(lines) > MAX_SIGNATURES:
             raise NoteError(f"a note with {len(lines)} signatures; the limit is {MAX_SIGNATURES}")
-        return cls(head + "\n", tuple(_signature_line(line) for line in lines))
+        return cls(head + "\n", tuple(SignatureLine.parse(line) for line in lines))
 
 
 def sign_note(text: str, *signers: NoteSigner) -> bytes:
@@ -179,15 +85,10 @@ def sign_note(text: str, *signers: NoteSigner) -> bytes:
 
     Raises NoteError for a text that no note can carry or when there is no signer.
     """
-    if not text.endswith("\n") or _FORBIDDEN.search(text):
-        raise NoteError("a note's text must end in a newline and hold no other control character")
+    check_text(text)
     if not signers:
         raise NoteError("a note needs a signature")
-    lines = []
-    for signer in signers:
-        signature = signer.verifier.key_id + signer.private_key.sign(text.encode())
-        lines.append(f"— {signer.name} {base64.b64encode(signature).decode()}\n")
-    return (text + "\n" + "".join(lines)).encode()
+    return (text + "\n").encode() + b"".join([signer.sign(text) for signer in signers])
 
 
 @dataclass(frozen=True)
@@ -219,7 +120,7 @@ def signers_of(note: Note, verifiers: Sequence[NoteVerifier]) -> tuple[frozenset
     false: list[str] = []
     for line in note.signatures:
         for verifier in verifiers:
-            if (verifier.name, verifier.key_id) == (line.name, line.key_id):
+            if verifier.made(line):
                 if verifier.verifies(note.text, line.signature):
                     good.add(verifier)
                 else:
@@ -249,7 +150,7 @@ class Checkpoint:
     def parse(cls, text: str) -> "Checkpoint":
         """From a note's text. Raises NoteError code `checkpoint_malformed`."""
         code = "checkpoint_malformed"
-        if not text.endswith("\n") or _FORBIDDEN.search(text):
+        if not text.endswith("\n") or FORBIDDEN.search(text):
             raise NoteError("a checkpoint must end in a newline and hold no other control character", code=code)
         lines = text.removesuffix("\n").split("\n")
         if len(lines) < 3 or not all(lines):
@@ -272,6 +173,11 @@ class TlogProof:
     hashes: tuple[bytes, ...]
     checkpoint: bytes
     extra: bytes | None = None
+
+    @cached_property
+    def note(self) -> Note:
+        """The checkpoint taken apart, nothing verified. Raises NoteError code `note_malformed`."""
+        return Note.parse(self.checkpoint)
 
     def to_bytes(self) -> bytes:
         lines = [PROOF_HEADER]
@@ -299,32 +205,18 @@ class TlogProof:
             raise NoteError(f"a proof must start with {PROOF_HEADER} and end with a checkpoint", code=code)
         extra = None
         if lines and lines[0].startswith("extra "):
-            extra = _unbase64(lines.pop(0).removeprefix("extra "), code)
+            extra = from_base64(lines.pop(0).removeprefix("extra "), code)
         if not lines or not lines[0].startswith("index "):
             raise NoteError("a proof without its index line", code=code)
         index = _decimal(lines[0].removeprefix("index "), code)
         if len(lines) > 64:
             raise NoteError(f"a proof with {len(lines) - 1} hashes; no tree is higher than 63", code=code)
-        Note.parse(checkpoint)
-        return cls(index, tuple(_hash(line, code) for line in lines[1:]), checkpoint, extra)
+        parsed = cls(index, tuple(_hash(line, code) for line in lines[1:]), checkpoint, extra)
+        _ = parsed.note  # refuses a checkpoint that is no note
+        return parsed
 
 
 # ---- parts ---------------------------------------------------------------------------------------------------------
-
-
-def _check_name(name: str) -> None:
-    # str.split knows Unicode's spaces, the newline among them.
-    if not name or "+" in name or name.split() != [name] or _FORBIDDEN.search(name):
-        raise NoteError("a key's name must be non-empty, without spaces, control characters or plus signs")
-
-
-def _signature_line(line: str) -> SignatureLine:
-    match = _SIGNATURE_LINE.fullmatch(line)
-    signature = _unbase64(match[2], "note_malformed") if match else b""
-    if match is None or len(signature) < 5:
-        raise NoteError("a signature line that is not: dash, name, signature")
-    _check_name(match[1])
-    return SignatureLine(match[1], signature[:4], signature[4:])
 
 
 def _decimal(text: str, code: str) -> int:
@@ -334,18 +226,7 @@ def _decimal(text: str, code: str) -> int:
 
 
 def _hash(text: str, code: str) -> bytes:
-    value = _unbase64(text, code)
+    value = from_base64(text, code)
     if len(value) != HASH_BYTES:
         raise NoteError(f"a hash of {len(value)} bytes; it must have {HASH_BYTES}", code=code)
-    return value
-
-
-def _unbase64(text: str, code: str) -> bytes:
-    """Standard base64 (RFC 4648 section 4), non-empty, and only the spelling that encoding gives back."""
-    try:
-        value = base64.b64decode(text.encode("ascii"), validate=True)
-    except (UnicodeEncodeError, binascii.Error) as error:
-        raise NoteError("base64 that is not", code=code) from error
-    if not value or base64.b64encode(value).decode() != text:
-        raise NoteError("base64 in another than its canonical spelling, or empty", code=code)
     return value

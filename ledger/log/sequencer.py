@@ -3,9 +3,13 @@
 A use case inserts its statement into the outbox within its own transaction (`append`). The sequencer's single
 connection holds an advisory lock *and* does the writing, so whoever lost the lock has lost the means to write as well;
 the primary keys on entries and checkpoints fence off a second writer even without the lock. Everything that a batch
-changes is committed at once; what a caller hears about it, it hears after that commit.
+changes is committed at once. What anybody hears about it comes after, in this order:
 
-`append`, `find`, `wait` and `proof` are those of `ledger.log.entries`.
+    commit ─▶ the head is flushed beside the log's key ─▶ `log_published` moves forward ─▶ publish, acknowledge
+
+so a database that is put back from before what somebody was told is recognised by the file, and refused.
+
+`append`, `append_many`, `find`, `wait`, `proof` and `proof_by_index` are those of `ledger.log.entries`.
 """
 
 import hashlib
@@ -18,18 +22,42 @@ import psycopg
 import structlog
 
 from ledger.errors import Inconsistent, LedgerError, StorageFull, Unavailable
+from ledger.log import head as kept
 from ledger.log import merkle
-from ledger.log.entries import Integrated, append, find, proof, wait
+from ledger.log.entries import Integrated, append, append_many, find, proof, proof_by_index, wait
 from ledger.log.notes import Checkpoint, NoteError, NoteSigner, open_note, sign_note
 from ledger.log.shard import Head, Query, inconsistent, newest_head, right_edge
 
-__all__ = ["Integrated", "Sequencer", "SequencerThread", "append", "find", "proof", "wait"]
+__all__ = [
+    "Integrated",
+    "Sequencer",
+    "SequencerThread",
+    "append",
+    "append_many",
+    "find",
+    "proof",
+    "proof_by_index",
+    "wait",
+]
 
 BATCH = 1024
 """Entries a commit: larger batches no longer gain throughput, and hold up to 64 MiB in memory."""
 
 CHANNEL = "log_checkpoint"
-"""NOTIFY channel; the payload is `<shard> <size>`, delivered when the checkpoint is committed."""
+"""NOTIFY channel; the payload is `<shard> <size>`, delivered when the checkpoint is published."""
+
+# Without waiting for the disk, in a transaction of its own: a crash may set the row back, and `open` moves it on again.
+# `set_config` counts until the transaction ends, which is this statement.
+_PUBLISH = """
+    WITH published AS (
+        INSERT INTO log_published (shard, size)
+        SELECT %(shard)s, %(size)s FROM (SELECT set_config('synchronous_commit', 'off', true)) AS unhurried
+        ON CONFLICT (shard) DO UPDATE SET size = EXCLUDED.size, published_at = now()
+        WHERE log_published.size < EXCLUDED.size
+        RETURNING size
+    )
+    SELECT pg_notify(%(channel)s, %(shard)s || ' ' || size) FROM published
+"""
 
 # The outbox belongs to the database, not to a shard: one lock for all shards, or two sequencers would share it.
 _LOCK = int.from_bytes(hashlib.sha256(b"lawful-ledger/log/sequencer").digest()[:8], "big", signed=True)
@@ -44,8 +72,11 @@ def _nothing(_: object) -> None:
 class Sequencer:
     """The active writer of one shard, once `open` has returned True. Not for several threads at once.
 
-    `publish` gets each new note after it is committed, at least once (`open` repeats the newest), in the sequencer's
-    thread. `step` is called with the name of every step reached; tests fail or kill there.
+    `head` is the file that remembers the newest head beside the key; without one, only witnesses can tell an older
+    database from the newest. `check_outside` is given the database's newest head (of size 0 and with no note for a
+    shard that is not born) before anything is signed, and raises to stop that: what witnesses hold is asked there.
+    `publish` gets each new note, at least once (`open` repeats the newest), in the sequencer's thread.
+    `step` is called with the name of every step reached; tests fail or kill there.
     Any error while writing closes it: what was written of the batch is rolled back by Postgres, and a new one starts
     from what is committed.
     """
@@ -57,13 +88,17 @@ class Sequencer:
         shard: str,
         publish: Callable[[bytes], None] = _nothing,
         *,
+        head: kept.HeadFile | None = None,
         batch: int = BATCH,
         step: Callable[[str], None] = _nothing,
+        check_outside: Callable[[Head], None] = _nothing,
     ) -> None:
         self._connect = connect
         self._signer = signer
         self._shard = shard
+        self._head = head
         self._publish = publish
+        self._check_outside = check_outside
         self._batch = batch
         self._step = step
         self._connection: psycopg.Connection[Any] | None = None
@@ -72,12 +107,11 @@ class Sequencer:
     def open(self) -> bool:
         """Take the lock and make sure of the right edge; False when another sequencer holds the lock.
 
-        A shard without a checkpoint is born here, with one of size 0. Raises Inconsistent (codes `log_key_mismatch`,
-        `log_checkpoint`, `log_incomplete`, `log_root`) when what is stored is not what this key signed: the log must
-        not run then. Raises Unavailable when the database cannot be reached.
-
-        It does not prove that this database is the newest one: an older copy put back is consistent in itself. Only
-        witnesses, or somebody's newer checkpoint, can tell.
+        A shard without a checkpoint is born here, with one of size 0. What a sequencer before this one committed and
+        did not get to publish is published here. Raises Inconsistent when what is stored is not what this key signed
+        (codes `log_key_mismatch`, `log_checkpoint`, `log_incomplete`, `log_root`) or not the newest of it (those of
+        `head.compare` and of `check_outside`): the log must not run then. Raises Unavailable when the database cannot
+        be reached, and what `HeadFile.write` raises.
         """
         self.close()
         with self._closing_on_error():
@@ -91,12 +125,16 @@ class Sequencer:
                 "SELECT set_config('synchronous_commit', 'on', false)"
                 " WHERE current_setting('synchronous_commit') = 'off'"
             )
-            with connection.transaction():
-                head = self._birth(connection)
-                edge = self._verified_edge(connection, head)
-            # Durable now: the shard, with a checkpoint of size 0 if it was new. A log that fails stays as it was.
-            self._edge = edge
-        self._publish(head.note)
+            # Only read up to here and asked around: a log that fails a check stays as it was.
+            head = self._standing(connection)
+            if self._head is not None:
+                kept.compare(self._head, self._signer.verifier, _query(connection), self._shard, head)
+            self._check_outside(head or Head(0, merkle.EMPTY_ROOT, b""))
+            if head is None:
+                with connection.transaction():
+                    head = self._birth(connection)
+                # Durable now: the shard, with a checkpoint of size 0.
+            self._let_out(connection, head.size, head.note)
         return True
 
     def run_once(self) -> int:
@@ -117,8 +155,8 @@ class Sequencer:
             # from the outbox. A crash before this line leaves the rows in the outbox; after it, in the log.
             self._edge = edge
             self._step("committed")
-        if note is not None:
-            self._publish(note)
+            if note is not None:
+                self._let_out(connection, edge.size, note)
         return appended
 
     def run(self, stop: threading.Event, tick: float) -> None:
@@ -133,19 +171,30 @@ class Sequencer:
         if connection is not None:
             connection.close()
 
+    def _let_out(self, connection: psycopg.Connection[Any], size: int, note: bytes) -> None:
+        """Publish what is committed. A crash in here leaves a head that is committed and not shown; `open` goes on."""
+        if self._head is not None:
+            self._head.write(note)
+        # Durable now, in two places: the head. From here on a database without it is refused, so it may be shown.
+        self._step("kept")
+        connection.execute(_PUBLISH, {"shard": self._shard, "size": size, "channel": CHANNEL})
+        self._step("published")
+        self._publish(note)
+
     def _integrate(self, connection: psycopg.Connection[Any], edge: merkle.RightEdge) -> tuple[int, bytes | None]:
         """One batch, in the caller's transaction. Advances `edge`; returns the number of entries and the new note."""
         rows = connection.execute(
             # By whatever is visible, never by `id > last`: a transaction that commits late has a smaller id.
             "SELECT id, leaf_hash, entry FROM log_outbox ORDER BY id LIMIT %s",
             (self._batch,),
+            binary=True,  # as text, entries cost as much to read as to write
         ).fetchall()
         if not rows:
             return 0, None
         fresh = self._fresh(connection, [(leaf, entry) for _, leaf, entry in rows])
         self._step("read")
         note = self._extend(connection, edge, fresh) if fresh else None
-        connection.execute("DELETE FROM log_outbox WHERE id = ANY(%s)", ([row[0] for row in rows],))
+        connection.execute("DELETE FROM log_outbox WHERE id = ANY(%b)", ([row[0] for row in rows],))
         self._step("emptied")
         return len(fresh), note
 
@@ -157,7 +206,7 @@ class Sequencer:
             if merkle.leaf_hash(entry) != leaf:
                 raise inconsistent("a row of the outbox has another entry's leaf hash", "outbox_leaf_hash")
         held = connection.execute(
-            "SELECT leaf_hash FROM log_entries WHERE shard = %s AND leaf_hash = ANY(%s)",
+            "SELECT leaf_hash FROM log_entries WHERE shard = %s AND leaf_hash = ANY(%b)",
             (self._shard, [leaf for leaf, _ in batch]),
         ).fetchall()
         known = {row[0] for row in held}
@@ -177,14 +226,13 @@ class Sequencer:
         self._step("copied")
         tiles = edge.append([leaf for leaf, _ in fresh])
         connection.cursor().executemany(
-            "INSERT INTO log_tiles (shard, level, idx, data) VALUES (%s, %s, %s, %s)",
-            [(self._shard, tile.level, tile.index, tile.data) for tile in tiles],
+            "INSERT INTO log_tiles (shard, level, idx, root, data) VALUES (%s, %s, %s, %s, %s)",
+            [(self._shard, tile.level, tile.index, merkle.tile_root(tile.data), tile.data) for tile in tiles],
         )
         self._step("tiled")
         # Signed before the commit, but shown to nobody: a signature that is rolled back never leaves this process.
         note = self._checkpoint(connection, edge.size, edge.root())
         self._step("signed")
-        connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, f"{self._shard} {edge.size}"))
         return note
 
     def _checkpoint(self, connection: psycopg.Connection[Any], size: int, root: bytes) -> bytes:
@@ -195,34 +243,38 @@ class Sequencer:
         )
         return note
 
+    def _standing(self, connection: psycopg.Connection[Any]) -> Head | None:
+        """The shard's newest head, verified, with the right edge under it taken up; None for one that is not born."""
+        row = connection.execute("SELECT origin, vkey FROM log_shards WHERE name = %s", (self._shard,)).fetchone()
+        if row not in (None, (self._signer.name, self._signer.vkey)):
+            raise inconsistent(f"shard {self._shard} belongs to another origin or key", "log_key_mismatch")
+        head = newest_head(_query(connection), self._shard)
+        self._edge = self._verified_edge(connection, head)
+        return head
+
     def _birth(self, connection: psycopg.Connection[Any]) -> Head:
-        """The shard's newest head; a shard that is not there yet gets its row and its checkpoint of size 0."""
+        """The shard's row, unless it was founded before, and its checkpoint of size 0."""
         connection.execute(
             "INSERT INTO log_shards (name, origin, vkey) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
             (self._shard, self._signer.name, self._signer.vkey),
         )
-        row = connection.execute("SELECT origin, vkey FROM log_shards WHERE name = %s", (self._shard,)).fetchone()
-        if row != (self._signer.name, self._signer.vkey):
-            raise inconsistent(f"shard {self._shard} belongs to another origin or key", "log_key_mismatch")
-        head = newest_head(_query(connection), self._shard)
-        if head is None:
-            note = self._checkpoint(connection, 0, merkle.EMPTY_ROOT)
-            head = Head(0, merkle.EMPTY_ROOT, note)
-        return head
+        return Head(0, merkle.EMPTY_ROOT, self._checkpoint(connection, 0, merkle.EMPTY_ROOT))
 
-    def _verified_edge(self, connection: psycopg.Connection[Any], head: Head) -> merkle.RightEdge:
+    def _verified_edge(self, connection: psycopg.Connection[Any], head: Head | None) -> merkle.RightEdge:
         """The right edge as stored, which must be what this key signed, from the entries' bytes up to the root."""
+        last = connection.execute("SELECT max(idx) FROM log_entries WHERE shard = %s", (self._shard,)).fetchone()
+        entries = 0 if last is None or last[0] is None else last[0] + 1
+        if entries != (head.size if head else 0):
+            detail = f"shard {self._shard} has {entries} entries under a checkpoint of size {head.size if head else 0}"
+            raise inconsistent(detail, "log_incomplete")
+        if head is None:
+            return merkle.RightEdge()
         try:
             checkpoint = Checkpoint.parse(open_note(head.note, [self._signer.verifier]).text)
         except NoteError as error:
             raise inconsistent(f"shard {self._shard}: newest checkpoint: {error.detail}", "log_checkpoint") from error
         if checkpoint != Checkpoint(self._signer.name, head.size, head.root):
             raise inconsistent(f"shard {self._shard}: the newest note and its row differ", "log_checkpoint")
-        last = connection.execute("SELECT max(idx) FROM log_entries WHERE shard = %s", (self._shard,)).fetchone()
-        entries = 0 if last is None or last[0] is None else last[0] + 1
-        if entries != head.size:
-            detail = f"shard {self._shard} has {entries} entries under a checkpoint of size {head.size}"
-            raise inconsistent(detail, "log_incomplete")
         edge = right_edge(_query(connection), self._shard, head.size)
         if edge.root() != head.root:
             raise inconsistent(f"shard {self._shard}: the right edge does not lead to the signed root", "log_root")

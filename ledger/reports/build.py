@@ -7,7 +7,7 @@ import base64
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version as installed_version
 from typing import Any
 
@@ -21,6 +21,7 @@ from attribution.evidence import Evidence
 from attribution.fingerprints import Fingerprints
 from ledger.credentials.write import CredentialRequest, ModelDisclosure, new_manifest_urn, thumbnail
 from ledger.database.tables import Generation, Record, Report, Stamp
+from ledger.log.entries import Inclusion
 from ledger.log.statements import commitment
 from ledger.settings import Settings
 from models.images import CANONICAL
@@ -100,9 +101,15 @@ def _prompt_commitment(prompt: str | None, salt: bytes | None) -> str | None:
 
 
 def credential_request(
-    session: Session, record: Record, proof: str, pixels: NDArray[np.uint8], settings: Settings
+    session: Session,
+    record: Record,
+    place: Inclusion,
+    announced: Sequence[dict[str, str]],
+    pixels: NDArray[np.uint8],
+    settings: Settings,
 ) -> CredentialRequest:
-    """Everything the credential of a signed record says. `proof` is its tlog-proof, as text."""
+    """Everything the credential of a signed record says. `place`: of its statement in the log; `announced`: of the keys
+    that sign it and the credential, from `ledger.reports.announced`."""
     report = session.get_one(Report, record.id)
     body = json.loads(report.body)
     assert record.salt is not None
@@ -115,7 +122,7 @@ def credential_request(
         manifest_urn=new_manifest_urn(),
         intent="edit" if edited else ("create" if model else "declared"),
         software=(model.name, (made["model"] or {}).get("revision", "as declared")) if model else SOFTWARE,
-        ledger=ledger_assertion(record, report, proof, settings),
+        ledger=ledger_assertion(record, report, place, announced, settings),
         attribution=attribution_assertion(body["evidence"], report, record, settings),
         iscc=body["image"]["iscc"],
         model=model,
@@ -134,8 +141,11 @@ def _disclosed_model(made: dict[str, Any]) -> ModelDisclosure | None:
     return ModelDisclosure(declared, declared) if declared else None
 
 
-def ledger_assertion(record: Record, report: Report, proof: str, settings: Settings) -> dict[str, Any]:
-    """The entry, the salt that opens its commitments and the log's own proof: enough to check it offline."""
+def ledger_assertion(
+    record: Record, report: Report, place: Inclusion, announced: Sequence[dict[str, str]], settings: Settings
+) -> dict[str, Any]:
+    """The entry, the salt that opens its commitments, the log's own proof and the announcements of the keys: enough to
+    check all of it offline from the log's key alone (`ledger.file_proof`)."""
     assert record.salt is not None
     assert record.statement is not None
     assert record.pixel_sha256 is not None
@@ -145,7 +155,8 @@ def ledger_assertion(record: Record, report: Report, proof: str, settings: Setti
         "record_id": str(record.id),
         "statement": base64.b64encode(record.statement).decode(),
         "salt": record.salt.hex(),
-        "tlog_proof": proof,
+        "tlog_proof": place.tlog_proof.decode(),
+        "keys": list(announced),
         "canonical": CANONICAL,
         "pixel_sha256": record.pixel_sha256.hex(),
         "report_sha256": report.sha256.hex(),

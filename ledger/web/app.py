@@ -25,9 +25,10 @@ from litestar.plugins.jinja import JinjaTemplateEngine
 from litestar.static_files import create_static_files_router
 from litestar.template import TemplateConfig
 
+from ledger.log.declarations import MAX_BATCH_BYTES
 from ledger.runtime import Runtime, open_runtime
 from ledger.settings import Settings
-from ledger.web import health, pages, reading, wording, writing
+from ledger.web import health, log, pages, reading, submitting, wording, writing
 from ledger.web.headers import with_headers
 from ledger.web.problems import answer_with_problem
 from ledger.web.uploads import FORM_OVERHEAD
@@ -47,6 +48,18 @@ OTHERS = (
     reading.read_file,
     reading.read_report,
     reading.read_proof,
+    reading.read_receipt,
+    reading.read_log_entry,
+    log.read_checkpoint,
+    log.read_integrated_checkpoint,
+    log.read_tile,
+    log.read_timestamp,
+    log.read_policy,
+    log.read_log,
+    log.read_proof_by_index,
+    log.read_statement_proof,
+    log.read_statement_receipt,
+    submitting.submit_statement,
     health.healthz,
     health.readyz,
     pages.verification_page,
@@ -75,6 +88,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
         route_handlers=[
             *OTHERS,
             Router("/", route_handlers=UPLOADING, request_max_body_size=settings.max_upload_bytes + FORM_OVERHEAD),
+            Router("/", route_handlers=[submitting.submit_batch], request_max_body_size=MAX_BATCH_BYTES),
             create_static_files_router("/static", directories=[HERE / "static"], include_in_schema=False),
         ],
         lifespan=[lifespan],

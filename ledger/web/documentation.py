@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-GROUPS = ("Reading", "Writing", "Operation")
+GROUPS = ("Reading", "Writing", "Log", "Operation")
 
 
 class Field(NamedTuple):
@@ -70,7 +70,8 @@ def _about(schema: dict[str, Any], description: str | None = None) -> str:
     choices = [each for each in schema.get("oneOf", [schema]) if each.get("type") != "null"] or [{}]
     merged = {**schema, **choices[0]}
     limits = [f"{word} {merged[key]:,}" for key, word in (("minimum", "from"), ("maximum", "to")) if key in merged]
-    kind = merged.get("type", "")
+    kinds = merged.get("type", "")
+    kind = kinds if isinstance(kinds, str) else " or ".join(each for each in kinds if each != "null")
     said = description or merged.get("description", "")
     return ". ".join(part.rstrip(".") for part in (" ".join([kind, *limits]).strip(), said) if part)
 

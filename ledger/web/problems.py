@@ -17,6 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from uuid_utils.compat import uuid7
 
 from ledger.errors import LedgerError, Unavailable
+from ledger.log.declarations import BatchRefused
 from ledger.web.wording import STATUS_TITLES
 from models.errors import ModelError
 
@@ -78,6 +79,9 @@ class Unsupported(LedgerError):
 def problem_of(error: Exception, instance: str) -> Problem:
     """What is told of `error`. Of an error that is none of ours nothing is told but that it happened."""
     match error:
+        case BatchRefused():
+            fault = FieldError(f"statements[{error.index}]", error.detail)
+            return _problem(error.status, error.code, error.detail, error.next_step, instance, [fault])
         case LedgerError() | ModelError():
             return _problem(error.status, error.code, error.detail, error.next_step, instance)
         case OperationalError() | PoolTimeout():

@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 
 from ledger import jobs, lookup, verifications
 from ledger.errors import NotFound
-from ledger.log import sequencer
-from ledger.lookup import RecordView
+from ledger.lookup import EntryView, RecordView
 from ledger.runtime import Runtime, shard_of
 from ledger.verify import Verification
+from ledger.web.log import NOTE, RECEIPT, Until, proof_answer, receipt_answer
 from ledger.web.problems import problems
 
 FileHash = Annotated[str | None, QueryParameter(description="SHA-256 of the file, 64 hex digits.")]
@@ -112,6 +112,21 @@ def read_record(runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID
 
 
 @get(
+    "/v1/log/entries/{index:int}",
+    sync_to_thread=True,
+    tags=["Reading"],
+    summary="One entry of the log by its index",
+    response_description="The entry, and whether what stands behind it was deleted.",
+    responses=problems(404),
+)
+def read_log_entry(runtime: NamedDependency[Runtime], index: FromPath[int]) -> Response[EntryView]:
+    """`redacted` where the content behind the entry was deleted, with the redaction's own index, reason and role."""
+    with runtime.sessions() as session:
+        found = lookup.by_index(session, runtime.shard, index)
+    return Response(found, headers={"Cache-Control": REVALIDATE})
+
+
+@get(
     "/v1/records/{record_id:uuid}/file",
     sync_to_thread=True,
     tags=["Reading"],
@@ -160,18 +175,40 @@ def read_report(
     tags=["Reading"],
     summary="The log's proof of inclusion",
     response_description="The proof, as text.",
+    media_type=NOTE,
     responses=problems(404),
 )
-def read_proof(runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]) -> Response[bytes]:
-    """A C2SP tlog-proof of the record's statement, under a checkpoint that covers it."""
+def read_proof(
+    runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID], until: Until = "integrated"
+) -> Response[bytes]:
+    """A C2SP tlog-proof of the record's statement, under the newest checkpoint that covers it."""
     with runtime.sessions() as session:
-        view = lookup.by_id(session, record_id)
-        if view.log is None:
-            raise NotFound(
-                f"no proof for {record_id} yet", code="proof_pending", next_step="ask again when the record is issued"
-            )
-        proof = sequencer.proof(session, shard_of(view.log["origin"]), bytes.fromhex(view.log["leaf_hash"]))
-    return Response(proof, media_type=MediaType.TEXT)
+        return proof_answer(session, *_entry_of(session, record_id), until)
+
+
+@get(
+    "/v1/records/{record_id:uuid}/receipt",
+    sync_to_thread=True,
+    tags=["Reading"],
+    summary="The log's receipt",
+    response_description="The receipt.",
+    media_type=RECEIPT,
+    responses=problems(404),
+)
+def read_receipt(runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]) -> Response[bytes]:
+    """A COSE receipt (RFC 9942) of the record's statement. Its Link header names a proof under the same checkpoint."""
+    with runtime.sessions() as session:
+        return receipt_answer(session, runtime, *_entry_of(session, record_id))
+
+
+def _entry_of(session: Session, record_id: uuid.UUID) -> tuple[str, bytes]:
+    """Shard and leaf hash of the record's statement. Raises NotFound, code `proof_pending` while it has none."""
+    view = lookup.by_id(session, record_id)
+    if view.log is None:
+        raise NotFound(
+            f"no proof for {record_id} yet", code="proof_pending", next_step="ask again when the record is issued"
+        )
+    return shard_of(view.log["origin"]), bytes.fromhex(view.log["leaf_hash"])
 
 
 def _progress(runtime: Runtime, record_id: uuid.UUID, kind: str) -> "Response[RecordView]":

@@ -13,7 +13,7 @@ ORDINARY = (
     " log_published, log_witnesses, announced_keys, submitter_keys, submissions,"
     " procrastinate_jobs, procrastinate_events, procrastinate_periodic_defers, procrastinate_workers"
 )
-LOG = "log_shards, log_entries, log_tiles, log_checkpoints, log_witnessed, log_timestamps"
+LOG = "log_shards, log_entries, log_tiles, log_checkpoints, log_witnessed, log_policies, log_timestamps"
 
 GRANTS = f"""
 GRANT USAGE ON SCHEMA public TO lawful_app;

@@ -126,6 +126,7 @@ CREATE TABLE records (
     created_at        timestamptz NOT NULL DEFAULT now(),
     issued_at         timestamptz,
     erased_at         timestamptz,
+    erased_leaf       bytea,
     UNIQUE (principal_id, idempotency_key),
     CONSTRAINT kind_known CHECK (kind IN ('generation', 'stamp', 'verification')),
     CONSTRAINT state_known CHECK (state IN ('accepted', 'signed', 'sealed', 'issued', 'abandoned')),
@@ -149,6 +150,7 @@ CREATE INDEX records_iscc_bits_hnsw ON records USING hnsw (iscc_bits bit_hamming
 COMMENT ON COLUMN records.listed IS 'Answers look-ups by hash: generations and stamps once issued.';
 COMMENT ON COLUMN records.submitted_sha256 IS 'sha256 of the file as it was handed in (stamps).';
 COMMENT ON COLUMN records.iscc IS 'ISCC Image-Code, 256 bits, as text.';
+COMMENT ON COLUMN records.erased_leaf IS 'The entry that says that the content was deleted.';
 COMMENT ON COLUMN records.source_key IS 'Storage key of the image before its credential.';
 COMMENT ON COLUMN records.file_key IS 'Storage key of the finished file.';
 COMMENT ON COLUMN records.failure IS 'code, detail, next_step, status of what ended it.';
@@ -225,8 +227,10 @@ CREATE TABLE log_tiles (
     shard  text NOT NULL REFERENCES log_shards (name),
     level  smallint NOT NULL,
     idx    bigint NOT NULL,
+    root   bytea NOT NULL,
     data   bytea NOT NULL,
     PRIMARY KEY (shard, level, idx),
+    CONSTRAINT root_is_32_bytes CHECK (octet_length(root) = 32),
     CONSTRAINT data_is_8192_bytes CHECK (octet_length(data) = 8192)
 );
 
@@ -250,6 +254,18 @@ CREATE TABLE log_witnessed (
     CONSTRAINT policy_sha256_is_32_bytes CHECK (octet_length(policy_sha256) = 32)
 );
 
+CREATE TABLE log_policies (
+    shard       text NOT NULL REFERENCES log_shards (name),
+    number      integer NOT NULL,
+    sha256      bytea NOT NULL,
+    text        text NOT NULL,
+    leaf_hash   bytea NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (shard, number),
+    CONSTRAINT sha256_is_32_bytes CHECK (octet_length(sha256) = 32),
+    CONSTRAINT leaf_hash_is_32_bytes CHECK (octet_length(leaf_hash) = 32)
+);
+
 CREATE TABLE log_timestamps (
     shard       text NOT NULL REFERENCES log_shards (name),
     size        bigint NOT NULL,
@@ -267,13 +283,16 @@ CREATE TABLE log_published (
 );
 
 CREATE TABLE log_witnesses (
-    shard        text NOT NULL REFERENCES log_shards (name),
-    vkey         text NOT NULL,
-    size         bigint,
-    cosigned_at  timestamptz,
-    asked_at     timestamptz NOT NULL,
-    failure      text,
-    PRIMARY KEY (shard, vkey)
+    shard            text NOT NULL REFERENCES log_shards (name),
+    vkey             text NOT NULL,
+    size             bigint,
+    cosigned_at      timestamptz,
+    asked_at         timestamptz NOT NULL,
+    failure          text,
+    overridden_size  bigint,
+    override_leaf    bytea,
+    PRIMARY KEY (shard, vkey),
+    CONSTRAINT override_leaf_is_32_bytes CHECK (octet_length(override_leaf) = 32)
 );
 
 -- Keys that entries of the log announced, and what submitters bring.
@@ -287,10 +306,13 @@ CREATE TABLE announced_keys (
     leaf_hash   bytea NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now(),
     retired_at  timestamptz,
+    compromised_leaf bytea,
     PRIMARY KEY (use, kid),
     CONSTRAINT kid_is_32_bytes CHECK (octet_length(kid) = 32),
-    CONSTRAINT leaf_hash_is_32_bytes CHECK (octet_length(leaf_hash) = 32)
+    CONSTRAINT leaf_hash_is_32_bytes CHECK (octet_length(leaf_hash) = 32),
+    CONSTRAINT compromised_leaf_is_32_bytes CHECK (octet_length(compromised_leaf) = 32)
 );
+CREATE UNIQUE INDEX announced_keys_in_force ON announced_keys (use) WHERE retired_at IS NULL;
 
 CREATE TABLE submitter_keys (
     kid           bytea PRIMARY KEY,
@@ -327,7 +349,7 @@ DECLARE
     log_table text;
 BEGIN
     FOREACH log_table IN ARRAY ARRAY['log_shards', 'log_entries', 'log_tiles', 'log_checkpoints',
-                               'log_witnessed', 'log_timestamps'] LOOP
+                               'log_witnessed', 'log_policies', 'log_timestamps'] LOOP
         EXECUTE format('CREATE TRIGGER only_grows BEFORE UPDATE OR DELETE ON %I'
                        ' FOR EACH ROW EXECUTE FUNCTION refuse_change_of_log()', log_table);
         EXECUTE format('CREATE TRIGGER never_truncated BEFORE TRUNCATE ON %I'

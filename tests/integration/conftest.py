@@ -10,12 +10,23 @@ from ledger import genesis
 from ledger.runtime import Runtime, open_runtime, sequencing
 from ledger.settings import Settings
 
+from .log_growing import grow
+
 
 @pytest.fixture
 def runtime(settings: Settings) -> Iterator[Runtime]:
     """A founded ledger with a sequencer beside it."""
     genesis.found(settings)
     with open_runtime(settings) as opened, sequencing(opened):
+        yield opened
+
+
+@pytest.fixture
+def quiet(settings: Settings) -> Iterator[Runtime]:
+    """A founded ledger in whose log nothing happens but what a test does (`log_growing.grow`)."""
+    genesis.found(settings)
+    with open_runtime(settings) as opened:
+        grow(opened, 0)
         yield opened
 
 

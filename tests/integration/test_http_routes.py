@@ -30,6 +30,19 @@ TABLE = {
     ("GET", f"/v1/records/{ID}/file"): ANYONE(200),
     ("GET", f"/v1/records/{ID}/report"): ANYONE(200),
     ("GET", f"/v1/records/{ID}/proof"): ANYONE(200),
+    ("GET", f"/v1/records/{ID}/receipt"): ANYONE(200),
+    ("POST", "/v1/statements"): WRITER | {"valid": 400},  # nothing is sent
+    ("POST", "/v1/statements/batch"): WRITER | {"valid": 400},
+    ("GET", "/v1/statements/{leaf_hash:str}/proof"): ANYONE(404),
+    ("GET", "/v1/statements/{leaf_hash:str}/receipt"): ANYONE(404),
+    ("GET", "/v1/log"): ANYONE(200),
+    ("GET", "/v1/log/proofs/{index:int}"): ANYONE(200),
+    ("GET", "/v1/log/entries/{index:int}"): ANYONE(200),
+    ("GET", "/log/policy"): ANYONE(200),
+    ("GET", "/log/{shard:str}/checkpoint"): ANYONE(200),
+    ("GET", "/log/{shard:str}/checkpoint/integrated"): ANYONE(200),
+    ("GET", "/log/{shard:str}/tile/{path:path}"): ANYONE(200),
+    ("GET", "/log/{shard:str}/timestamp"): ANYONE(404),  # no authority is set
     ("GET", "/healthz"): ANYONE(200),
     ("GET", "/readyz"): ANYONE(503),  # no worker runs beside these tests
     ("GET", "/"): ANYONE(200),
@@ -57,6 +70,8 @@ def test_every_route_lets_in_exactly_whom_the_table_says(runtime: Runtime) -> No
     bodies = {
         "/v1/generations": {"json": {"prompt": "a boat"}},
         "/v1/records": {"params": {"file_sha256": "0" * 64}},
+        "/v1/statements": {"headers": {"Content-Type": "application/cose"}},
+        "/v1/statements/batch": {"headers": {"Content-Type": "application/cbor-seq"}},
     }
     form = {"files": {"file": ("a.png", png(4))}}
     wrong = []
@@ -66,10 +81,12 @@ def test_every_route_lets_in_exactly_whom_the_table_says(runtime: Runtime) -> No
         for (method, path), expected in TABLE.items():
             record_id = next((found for prefix, found in ids.items() if path.startswith(prefix)), generation)
             address = path.replace(ID, str(record_id)).replace("{name:str}", str(generation))
+            address = address.replace("{shard:str}", runtime.shard).replace("{path:path}", "0/000.p/1")
+            address = address.replace("{leaf_hash:str}", "ab" * 32).replace("{index:int}", "0")
             address = address.replace("{path:str}", "nothing").replace("{file_path:path}", "style.css")
             for key in KEYS:
-                headers = {"Authorization": sent[key]} if sent[key] else {}
-                request = bodies.get(path, form if method == "POST" else {})
+                request = dict(bodies.get(path, form if method == "POST" else {}))
+                headers = request.pop("headers", {}) | ({"Authorization": sent[key]} if sent[key] else {})
                 response = client.request(method, address, headers=headers, follow_redirects=False, **request)
                 if response.status_code != expected[key]:
                     wrong.append((method, path, key, response.status_code, expected[key], response.text[:200]))

@@ -119,7 +119,7 @@ def test_a_verification_needs_no_key_and_keeps_no_image(runtime: Runtime) -> Non
             assert found.status_code == 201, found.text
             answer = found.json()
             assert answer["answers"]["ledger"] == "not_recorded"
-            assert [check["step"] for check in answer["checks"]] == list(range(1, 13))
+            assert [check["step"] for check in answer["checks"]] == list(range(1, 17))
             assert client.get(found.headers["location"]).json() == answer
     assert not list((runtime.settings.files_folder / "uploads").glob("*"))
 

@@ -14,6 +14,7 @@ import pytest
 
 from ledger.database.session import Database
 from ledger.errors import Inconsistent, LedgerError, Unavailable
+from ledger.log.head import HeadFile
 from ledger.log.notes import NoteSigner
 from ledger.log.sequencer import Sequencer, SequencerThread, wait
 from ledger.settings import Settings
@@ -21,8 +22,9 @@ from tests.integration.log_audit import SHARD, audit, numbered, rows, submit, un
 
 pytestmark = pytest.mark.postgres
 
-STEPS = ("read", "copied", "tiled", "signed", "emptied", "committed")
-"""Where a sequencer's `step` is called, in order; the commit lies between the last two."""
+STEPS = ("read", "copied", "tiled", "signed", "emptied", "committed", "kept", "published")
+"""Where a sequencer's `step` is called, in order; the commit lies before `committed`."""
+BEFORE = STEPS[: STEPS.index("committed")]
 
 
 @pytest.fixture
@@ -93,7 +95,7 @@ def test_a_damaged_log_is_not_written_on(
 
 def test_another_key_cannot_take_up_a_log(database: Database, sequencer: Sequencer, signer: NoteSigner) -> None:
     sequencer.close()
-    for other in (NoteSigner.generate(signer.name), NoteSigner("example.org/else", signer.private_key)):
+    for other in (NoteSigner.generate(signer.name), NoteSigner("example.org/else", signer.key)):
         with pytest.raises(Inconsistent) as refusal:
             Sequencer(database.connect, other, SHARD).open()
         assert refusal.value.code == "log_key_mismatch"
@@ -180,7 +182,7 @@ def test_a_database_that_comes_up_late_is_waited_for(database: Database, signer:
         thread.stop()
 
 
-@pytest.mark.parametrize("step", STEPS[:-1])
+@pytest.mark.parametrize("step", BEFORE)
 def test_a_second_writer_without_the_lock_dies_on_the_primary_key(
     database: Database, signer: NoteSigner, owner: psycopg.Connection, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,20 +232,27 @@ def test_a_second_writer_without_the_lock_dies_on_the_primary_key(
 WRITER = """
 import os, signal, sys, time
 import psycopg
+from pathlib import Path
+from ledger.log.head import HeadFile
 from ledger.log.notes import NoteSigner
 from ledger.log.sequencer import Sequencer
 
 step, batch = sys.argv[1:]
+opened = False
 def die(reached):
-    if reached == step:
+    if opened and reached == step:
         os.kill(os.getpid(), signal.SIGKILL)
 
 def connect():
     return psycopg.connect(os.environ["LOG_DATABASE"])
 
-sequencer = Sequencer(connect, NoteSigner.parse(os.environ["LOG_KEY"]), "2026", batch=int(batch), step=die)
+head = HeadFile(Path(os.environ["LOG_HEAD"]))
+sequencer = Sequencer(
+    connect, NoteSigner.parse(os.environ["LOG_KEY"]), "2026", head=head, batch=int(batch), step=die
+)
 while not sequencer.open():  # the one killed before may still be on its way out
     time.sleep(0.01)
+opened = True
 print("open", flush=True)
 while sequencer.run_once():
     pass
@@ -253,7 +262,11 @@ while sequencer.run_once():
 def write_until_killed(settings: Settings, signer: NoteSigner, step: str, batch: int = 1024) -> None:
     """A sequencer in a process of its own, which is killed at its first `step`."""
     assert settings.database_url is not None
-    environment = os.environ | {"LOG_DATABASE": settings.database_url.get_secret_value(), "LOG_KEY": signer.skey}
+    environment = os.environ | {
+        "LOG_DATABASE": settings.database_url.get_secret_value(),
+        "LOG_KEY": signer.skey,
+        "LOG_HEAD": str(settings.keys_folder / "log.head"),
+    }
     arguments = [sys.executable, "-c", WRITER, step, str(batch)]
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=60)
     assert done.stdout == "open\n", done.stderr
@@ -267,14 +280,15 @@ def test_a_process_that_is_killed_leaves_all_of_its_batch_or_none(
     submit(database, *numbered(0, 300))
     write_until_killed(settings, signer, step)
 
-    written = 300 if step == "committed" else 0
+    written = 0 if step in BEFORE else 300
     until(lambda: rows(database, "SELECT count(*) FROM log_entries") == [(written,)])
     assert rows(database, "SELECT count(*) FROM log_outbox") == [(300 - written,)]
     assert rows(database, "SELECT count(*) FROM log_tiles") == [(written // 256,)]
     assert [head.size for head in audit(database, signer)] == ([0, 300] if written else [0])
 
     submit(database, *numbered(290, 310))  # callers try again, with some of the same
-    with contextlib.closing(Sequencer(database.connect, signer, SHARD)) as successor:
+    head = HeadFile(settings.keys_folder / "log.head")
+    with contextlib.closing(Sequencer(database.connect, signer, SHARD, head=head)) as successor:
         until(successor.open)  # the dead one's lock goes with its connection
         assert successor.run_once() == 310 - written
     heads = audit(database, signer)
@@ -291,7 +305,8 @@ def test_no_checkpoint_that_anyone_saw_is_ever_contradicted_by_many_deaths(
         write_until_killed(settings, signer, step, batch=50)
         for size, root in rows(database, "SELECT size, root FROM log_checkpoints"):
             assert seen.setdefault(size, root) == root
-    with contextlib.closing(Sequencer(database.connect, signer, SHARD)) as successor:
+    head = HeadFile(settings.keys_folder / "log.head")
+    with contextlib.closing(Sequencer(database.connect, signer, SHARD, head=head)) as successor:
         until(successor.open)
         successor.run_once()
     heads = audit(database, signer)
@@ -303,7 +318,7 @@ def test_no_checkpoint_that_anyone_saw_is_ever_contradicted_by_many_deaths(
 def test_an_error_at_any_step_is_recovered_from_by_opening_again(
     database: Database, signer: NoteSigner, step: str
 ) -> None:
-    failing = [True]
+    failing: list[bool] = []
 
     def fail(reached: str) -> None:
         if reached == step and failing:
@@ -312,9 +327,10 @@ def test_an_error_at_any_step_is_recovered_from_by_opening_again(
 
     with contextlib.closing(Sequencer(database.connect, signer, SHARD, step=fail)) as sequencer:
         sequencer.open()
+        failing.append(True)
         submit(database, *numbered(0, 300))
         with pytest.raises(OSError, match=step):
             sequencer.run_once()
         assert sequencer.open()
-        assert sequencer.run_once() == (0 if step == "committed" else 300)
+        assert sequencer.run_once() == (300 if step in BEFORE else 0)
     assert audit(database, signer)[-1].size == 300

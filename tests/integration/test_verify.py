@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ledger import erasure, genesis, issue, lookup, verdict, verify
+from ledger import erasure, issue, lookup, verdict, verify
 from ledger.credentials.read import read_credential
 from ledger.credentials.write import CredentialRequest, new_manifest_urn, write_credential
 from ledger.database.tables import Record
 from ledger.errors import BadRequest, NotFound
+from ledger.keys.ring import KeyRing, init_keys
 from ledger.log.merkle import leaf_hash
 from ledger.log.notes import Checkpoint, NoteSigner, TlogProof, sign_note
 from ledger.runtime import Runtime
@@ -108,12 +109,10 @@ def test_without_a_ledger_the_file_proves_its_entry_to_whoever_holds_the_log_key
 def test_another_ledgers_file_is_not_ours_and_no_contradiction(
     runtime: Runtime, settings: Settings, superuser_url: str, issued: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    stranger = genesis.init_keys(
-        tmp_path_factory.mktemp("stranger") / "keys", "elsewhere/ledger/2026", now=runtime.clock()
-    )
-    found = look(dataclasses.replace(runtime, keys=stranger), strip(issued))
+    stranger = init_keys(tmp_path_factory.mktemp("stranger") / "keys", "elsewhere/ledger/2026", now=runtime.clock())
+    found = look(dataclasses.replace(runtime, current_keys=lambda: stranger), strip(issued))
     assert found.answers.ledger == "recorded"  # the pixels are in this database, whoever asks
-    found = look(dataclasses.replace(runtime, keys=stranger), issued)
+    found = look(dataclasses.replace(runtime, current_keys=lambda: stranger), issued)
     assert found.answers.signer == "unknown"
     assert "log_key_unknown" in {check.code for check in found.checks}
 
@@ -126,16 +125,19 @@ def test_a_foreign_credential_around_our_entry_contradicts_the_issued_one(runtim
     assert verdict.CONTRADICTIONS["credential_is_not_the_issued_one"] in found.verdict
 
 
-def forge(runtime: Runtime, picture_of: bytes, said: dict[str, object], **changes: object) -> bytes:
-    """A credential of a stranger's making that carries our ledger assertion, changed as told."""
+def forge(
+    runtime: Runtime, picture_of: bytes, said: dict[str, object], ring: KeyRing | None = None, /, **changes: object
+) -> bytes:
+    """A credential that the ledger never issued and that carries our ledger assertion, changed as told. It is signed
+    with `ring`, a stranger's, or else with the ledger's own certificate, as if that were stolen."""
     request = CredentialRequest(
         manifest_urn=str(changes.pop("manifest_urn", new_manifest_urn())),
         intent="declared",
         software=("someone", "1"),
         ledger={**said, **changes},
     )
-    key = runtime.keys.credential
-    return write_credential(picture_of, "image/png", request, key, root_pem=runtime.keys.root_pem).data
+    ring = ring or runtime.keys
+    return write_credential(picture_of, "image/png", request, ring.credential, root_pem=ring.root_pem).data
 
 
 def assertion(runtime: Runtime, data: bytes) -> tuple[dict[str, object], str]:

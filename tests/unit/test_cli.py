@@ -15,9 +15,9 @@ from click.testing import CliRunner, Result
 
 from ledger.cli import main
 from ledger.commands import files, frame
-from ledger.credentials.keys import init_keys
 from ledger.credentials.write import CredentialRequest, new_manifest_urn, write_credential
 from ledger.errors import BadRequest, Conflict, Inconsistent, NotFound, StorageFull, Unavailable
+from ledger.keys.ring import init_keys
 from ledger.runtime import utc_now
 from ledger.tampering import change_one_pixel
 from models.errors import ImageError

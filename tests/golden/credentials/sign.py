@@ -10,8 +10,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ledger.credentials.keys import init_keys
 from ledger.credentials.write import CredentialRequest, ModelDisclosure, new_manifest_urn, write_credential
+from ledger.keys.ring import init_keys
 
 HERE = Path(__file__).parent
 MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}

@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ledger.credentials.keys import KeyRing, init_keys
 from ledger.credentials.read import CredentialReading, read_credential
 from ledger.credentials.write import (
     CredentialRequest,
@@ -23,6 +21,7 @@ from ledger.credentials.write import (
     new_manifest_urn,
     write_credential,
 )
+from ledger.keys.ring import KeyRing, init_keys
 
 
 def draw(media_type: str = "image/png", size: int = 64) -> bytes:
@@ -121,8 +120,3 @@ def read(ring: KeyRing) -> Callable[..., CredentialReading]:
         return read_credential(data, media_type, anchors_pem=trusted, now=datetime.now(UTC))
 
     return reading
-
-
-@pytest.fixture
-def keys_folder(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "keys"

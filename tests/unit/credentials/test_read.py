@@ -17,10 +17,11 @@ import c2pa
 import pytest
 from PIL import Image
 
-from ledger.credentials.keys import LEAF_LIFETIME, KeyRing, init_keys
 from ledger.credentials.read import CredentialReading, read_credential, trust_list
 from ledger.credentials.write import MEDIA_TYPES, WrittenCredential, write_credential
 from ledger.errors import BadRequest
+from ledger.keys.certificates import LEAF_LIFETIME
+from ledger.keys.ring import KeyRing, init_keys
 
 Make = Callable[..., Any]
 Read = Callable[..., CredentialReading]
@@ -367,10 +368,8 @@ def test_text_from_a_manifest_is_plain_and_bounded(picture: Make, read: Read, ri
         "claim_generator_info": [{"name": name}],
         "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": [_created()]}}],
     }
-    signer = c2pa.Signer.from_info(
-        c2pa.C2paSignerInfo(
-            "es256", ring.credential.certificates_pem.encode(), ring.credential.private_key_pem.encode(), None
-        )
+    signer = c2pa.Signer.from_callback(
+        ring.credential.key.sign, c2pa.C2paSigningAlg.ES256, ring.credential.certificates_pem, None
     )
     out = io.BytesIO()
     c2pa.Builder(json.dumps(definition)).sign(signer, "image/png", io.BytesIO(picture()), out)

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ledger.credentials.keys import KeyRing, init_keys
 from ledger.credentials.write import (
     AI_MADE,
     ATTRIBUTION_ASSERTION,
@@ -26,6 +25,7 @@ from ledger.credentials.write import (
     write_credential,
 )
 from ledger.errors import BadRequest, Unavailable
+from ledger.keys.ring import KeyRing, init_keys
 
 Make = Callable[..., Any]
 

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger.log import merkle
 from ledger.log.notes import Checkpoint, NoteSigner, TlogProof, open_note, sign_note
+from ledger.log.signing import SoftwareKey
 from ledger.log.statements import StatementKey, sign_statement, verify_statement
 from ledger.log.verify import check_tlog_proof
 
@@ -22,8 +23,8 @@ def seed(name: str) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(f"lawful-ledger golden {name}".encode()).digest())
 
 
-LOG = NoteSigner("golden.example/ledger/2026", seed("log"))
-STATEMENTS = StatementKey(seed("statements"))
+LOG = NoteSigner("golden.example/ledger/2026", SoftwareKey(seed("log")))
+STATEMENTS = StatementKey(SoftwareKey(seed("statements")))
 ENTRIES = [(FOLDER / f"entry-{index}.cose").read_bytes() for index in range(3)]
 
 

@@ -15,6 +15,9 @@ DATABASE = {"sqlalchemy", "psycopg"}
     [
         ("ledger.log.merkle", HEAVY | DATABASE),
         ("ledger.log.notes", HEAVY | DATABASE),
+        ("ledger.log.cosignatures", HEAVY | DATABASE),
+        ("ledger.log.policy", HEAVY | DATABASE),
+        ("ledger.log.receipts", HEAVY | DATABASE),
         ("ledger.log.statements", HEAVY | DATABASE),
         ("ledger.log.verify", HEAVY | DATABASE),
         ("ledger.log.sequencer", HEAVY),

@@ -159,6 +159,52 @@ def test_pymerkle_agrees_on_roots_and_proofs() -> None:
             merkle.verify_consistency(old, size, tree.get_root(old), tree.get_root(size), ours)
 
 
+def test_pymerkle_agrees_on_the_roots_of_all_sizes_to_300_and_on_their_proofs() -> None:
+    tree = InmemoryTree(algorithm="sha256")
+    for i in range(300):
+        tree.append_entry(b"%d" % i)
+    read = merkle.reader_over(LEAVES[:300])
+    edge = merkle.RightEdge()
+    for size in range(1, 301):
+        edge.append(LEAVES[size - 1 : size])
+        assert merkle.root_at(read, size) == edge.root() == tree.get_root(size)
+        for index in {0, size // 3, size - 1}:
+            assert merkle.inclusion_proof(read, index, size) == list(tree.prove_inclusion(index + 1, size).path[1:])
+
+
+# A tree whose leaves are all alike has one hash for each height, so it may be as large as the format allows.
+ALIKE = [leaf_hash(b"alike")]
+for _ in range(63):
+    ALIKE.append(node_hash(ALIKE[-1], ALIKE[-1]))
+
+
+def alike_root(size: int) -> bytes:
+    """MTH of RFC 6962 for a tree of `size` leaves that are all alike."""
+    if size & (size - 1) == 0:
+        return ALIKE[size.bit_length() - 1]
+    k = 1 << (size.bit_length() - 1)
+    return node_hash(alike_root(k), alike_root(size - k))
+
+
+@given(st.data())
+def test_proofs_hold_in_trees_as_large_as_the_format_allows(data: st.DataObject) -> None:
+    size = data.draw(st.one_of(st.integers(1, 2**63 - 1), st.sampled_from([2**62, 2**62 + 1, 2**63 - 1])))
+    index = data.draw(st.one_of(st.integers(0, size - 1), st.just(size - 1)))
+    old = data.draw(st.one_of(st.integers(1, size), st.just(1 << (size.bit_length() - 1))))
+    roots = alike_root(old), alike_root(size)
+    proof = merkle.inclusion_proof(lambda height, _: ALIKE[height], index, size)
+    assert len(proof) <= 63
+    assert merkle.root_by_inclusion(ALIKE[0], index, size, proof) == roots[1]
+    assert not inclusion_holds(ALIKE[0], index, size, [*proof, ALIKE[0]], roots[1])
+    assert size == 1 or not inclusion_holds(ALIKE[0], index, size, proof[:-1], roots[1])
+    consistency = merkle.consistency_proof(lambda height, _: ALIKE[height], old, size)
+    assert consistency_holds(old, size, *roots, consistency)
+    assert not consistency_holds(old, size, *roots, [*consistency, ALIKE[0]])
+    if consistency:
+        assert not consistency_holds(old, size, *roots, consistency[:-1])
+        assert not consistency_holds(old, size, *roots, [bytes(32), *consistency[1:]])
+
+
 # ---- checks that must fail ------------------------------------------------------------------------------------------
 
 
@@ -201,6 +247,35 @@ def test_no_other_proof_than_the_right_one_shows_consistency(new: int) -> None:
                 assert not consistency_holds(other, new, roots[other], roots[new], proof)
             if other != new:
                 assert not consistency_holds(old, new, roots[old], roots[other], proof)
+
+
+@pytest.mark.parametrize("wrong", [b"", LEAVES[0][:31], LEAVES[0] + b"\0", LEAVES[0] * 2])
+def test_a_leaf_or_root_of_another_length_shows_nothing(wrong: bytes) -> None:
+    root, proof = merkle.root(LEAVES[:5]), merkle.inclusion_proof(merkle.reader_over(LEAVES[:5]), 1, 5)
+    assert not inclusion_holds(wrong, 1, 5, proof, root)
+    assert not inclusion_holds(LEAVES[1], 1, 5, proof, wrong)
+    assert not inclusion_holds(wrong, 0, 1, [], wrong)
+    between = merkle.consistency_proof(merkle.reader_over(LEAVES[:5]), 4, 5)
+    assert not consistency_holds(4, 5, wrong, root, between)
+    assert not consistency_holds(4, 5, merkle.root(LEAVES[:4]), wrong, between)
+    assert not consistency_holds(5, 5, wrong, wrong, [])
+    assert not consistency_holds(0, 5, merkle.EMPTY_ROOT, wrong, [])
+
+
+@given(st.data())
+def test_roots_and_sizes_cannot_be_exchanged(data: st.DataObject) -> None:
+    new = data.draw(st.integers(2, len(LEAVES)))
+    old = data.draw(st.integers(1, new - 1))
+    roots = mth(LEAVES[:old]), mth(LEAVES[:new])
+    proof = merkle.consistency_proof(merkle.reader_over(LEAVES[:new]), old, new)
+    assert consistency_holds(old, new, *roots, proof)
+    assert not consistency_holds(old, new, *roots[::-1], proof)
+    assert not consistency_holds(new, old, *roots, proof)
+    assert not consistency_holds(old, new, roots[1], roots[1], proof)
+    assert not consistency_holds(old, new, *roots, [])
+    place = data.draw(st.integers(0, len(proof) - 1))
+    for other in ([*proof[:place], *proof[place + 1 :]], [*proof[:place], LEAVES[0], *proof[place:]], proof * 2):
+        assert not consistency_holds(old, new, *roots, other)
 
 
 def test_a_rewritten_history_has_no_consistency_proof() -> None:

@@ -1,6 +1,7 @@
 """Signed notes, checkpoints and proof files: others' examples open, and nothing has two spellings."""
 
 import base64
+import hashlib
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -11,12 +12,13 @@ from hypothesis import strategies as st
 
 from ledger.log.merkle import leaf_hash
 from ledger.log.notes import Checkpoint, Note, NoteError, NoteSigner, NoteVerifier, TlogProof, open_note, sign_note
+from ledger.log.signing import SoftwareKey
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-SIGNER = NoteSigner("example.org/ledger/2026", Ed25519PrivateKey.from_private_bytes(bytes(32)))
-OTHER = NoteSigner("example.org/ledger/2027", Ed25519PrivateKey.from_private_bytes(bytes([1] * 32)))
+SIGNER = NoteSigner("example.org/ledger/2026", SoftwareKey(Ed25519PrivateKey.from_private_bytes(bytes(32))))
+OTHER = NoteSigner("example.org/ledger/2027", SoftwareKey(Ed25519PrivateKey.from_private_bytes(bytes([1] * 32))))
 CHECKPOINT = Checkpoint(SIGNER.name, 3, leaf_hash(b"root"))
 NOTE = sign_note(CHECKPOINT.text, SIGNER, OTHER)
 PROOF = TlogProof(2, (leaf_hash(b"a"), leaf_hash(b"b")), NOTE, b"extra")
@@ -118,6 +120,49 @@ def test_a_cosignature_counts_for_its_time_and_its_text_only() -> None:
     assert not NoteVerifier(witness.name, witness.public_key).verifies(CHECKPOINT.text, line)
     assert NoteVerifier(witness.name, witness.public_key).key_id != witness.key_id
     assert NoteVerifier.parse(witness.vkey) == witness
+
+
+@given(st.integers(0, 63), st.integers(1, 255))
+def test_no_byte_of_a_signature_can_be_changed(place: int, change: int) -> None:
+    signature = bytearray(Note.parse(NOTE).signatures[0].signature)
+    assert SIGNER.verifier.verifies(CHECKPOINT.text, bytes(signature))
+    signature[place] ^= change
+    assert not SIGNER.verifier.verifies(CHECKPOINT.text, bytes(signature))
+
+
+@pytest.mark.parametrize("length", [0, 1, 63, 65, 72, 128])
+def test_a_signature_of_another_length_is_false(length: int) -> None:
+    signature = (Note.parse(NOTE).signatures[0].signature * 2)[:length]
+    assert not SIGNER.verifier.verifies(CHECKPOINT.text, signature)
+
+
+def test_the_signatures_of_two_notes_cannot_be_exchanged() -> None:
+    other = sign_note(Checkpoint(SIGNER.name, 4, CHECKPOINT.root).text, SIGNER)
+    swapped = NOTE.partition(b"\n\n")[0] + b"\n\n" + other.partition(b"\n\n")[2]
+    with pytest.raises(NoteError) as refusal:
+        open_note(swapped, [SIGNER.verifier])
+    assert refusal.value.code == "note_signature_invalid"
+
+
+def test_the_order_of_the_lines_does_not_matter() -> None:
+    first, second = (line.to_bytes() for line in Note.parse(NOTE).signatures)
+    reordered = CHECKPOINT.text.encode() + b"\n" + second + first
+    assert open_note(reordered, [SIGNER.verifier, OTHER.verifier]).signed_by == {SIGNER.verifier, OTHER.verifier}
+
+
+def test_a_single_line_is_what_a_note_carries() -> None:
+    assert CHECKPOINT.text.encode() + b"\n" + SIGNER.sign(CHECKPOINT.text) + OTHER.sign(CHECKPOINT.text) == NOTE
+    with pytest.raises(NoteError):
+        SIGNER.sign("no newline")
+
+
+def test_the_specifications_example_note_is_taken_apart_at_its_last_empty_line() -> None:
+    text = "Ognuno sta solo sul cuor della terra\ntrafitto da un raggio di sole:\n\ned è subito sera.\n"
+    signature = "NnugSzTjtVAewIS+Z/iJhUPeFDkO/5QQ2i5ddnGITLlC+EhfLW9oJKONrMouFSQU0xMcXxj99ihAQwaqP3ZekRwNtIc="
+    note = Note.parse(f"{text}\n— quasimodo.example/salvatore {signature}\n".encode())
+    assert note.text == text
+    (line,) = note.signatures
+    assert (line.name, line.key_id.hex(), len(line.signature)) == ("quasimodo.example/salvatore", "367ba04b", 64)
 
 
 # ---- one spelling ---------------------------------------------------------------------------------------------------
@@ -272,6 +317,41 @@ def test_a_name_that_no_signature_line_can_hold_is_refused(name: str) -> None:
         NoteSigner.generate(name)
 
 
+@pytest.mark.parametrize("name", ["", "a b", "a\u00a0b", "a\nb"])
+def test_a_key_with_such_a_name_is_the_checkers_mistake_not_the_files(name: str) -> None:
+    for parse, text, code in (
+        (NoteVerifier.parse, SIGNER.vkey, "vkey_malformed"),
+        (NoteSigner.parse, SIGNER.skey, "skey_malformed"),
+    ):
+        with pytest.raises(NoteError) as refusal:
+            parse(text.replace(SIGNER.name, name))
+        assert refusal.value.code == code
+
+
+def test_a_key_of_an_unknown_type_is_refused() -> None:
+    for kind in (0x00, 0x02, 0x05, 0x06, 0xFF):
+        typed = bytes([kind]) + SIGNER.verifier.public_key
+        key_id = hashlib.sha256(SIGNER.name.encode() + b"\n" + typed).hexdigest()[:8]
+        with pytest.raises(NoteError) as refusal:
+            NoteVerifier.parse(f"{SIGNER.name}+{key_id}+{base64.b64encode(typed).decode()}")
+        assert refusal.value.code == "vkey_malformed"
+
+
+def test_a_key_kept_elsewhere_signs_to_the_same_bytes_and_has_no_text() -> None:
+    class KeptElsewhere:
+        public_key = SIGNER.verifier.public_key
+
+        def sign(self, message: bytes) -> bytes:
+            return SIGNER.key.sign(message)
+
+    remote = NoteSigner(SIGNER.name, KeptElsewhere())
+    assert sign_note(CHECKPOINT.text, remote, OTHER) == NOTE
+    assert remote.vkey == SIGNER.vkey
+    with pytest.raises(NoteError) as refusal:
+        _ = remote.skey
+    assert refusal.value.code == "key_not_here"
+
+
 @pytest.mark.parametrize("text", ["", "no newline", "a\rb\n", "a\tb\n"])
 def test_a_text_that_no_note_can_hold_is_not_signed(text: str) -> None:
     with pytest.raises(NoteError):
@@ -285,7 +365,7 @@ def test_a_note_without_a_signer_is_not_made() -> None:
 
 def test_a_refused_signing_key_is_not_quoted() -> None:
     signer = NoteSigner.generate("example.org/log")
-    secret = signer.skey.rsplit("+", 1)[1]
+    secret = signer.skey.split("+", 4)[4]  # base64 may hold a plus sign itself
     with pytest.raises(NoteError) as refusal:
         NoteSigner.parse(signer.skey.replace("example", "another"))
     assert refusal.value.code == "skey_malformed"

@@ -10,33 +10,30 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
 
-from ledger.credentials.keys import (
-    CLAIM_SIGNING,
-    EMAIL_PROTECTION,
-    LEAF_LIFETIME,
-    anchor_pem,
-    init_keys,
-    load_keys,
-)
 from ledger.errors import Conflict, Inconsistent, LedgerError, NotAllowed, NotFound
+from ledger.keys.certificates import CLAIM_SIGNING, EMAIL_PROTECTION, LEAF_LIFETIME
+from ledger.keys.ring import init_keys, load_anchors, load_keys
 
 ORIGIN = "localhost/ledger/2026"
+NAMES = (
+    "log.skey", "log.vkey", "statements.pem", "receipts.key.pem", "credential.pem", "credential.key.pem", "root.pem"
+)  # fmt: skip
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 KILLED_AT = """
 import os, signal, sys
 from datetime import UTC, datetime
 from pathlib import Path
-from ledger.credentials import keys
+from ledger.keys import ring as keys
 
-write, left = keys._write_private, int(sys.argv[2])
+write, left = keys.write_private, int(sys.argv[2])
 def write_or_die(path, text):
     global left
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     left -= 1
     write(path, text)
-keys._write_private = write_or_die
+keys.write_private = write_or_die
 keys.init_keys(Path(sys.argv[1]), "localhost/ledger/2026", now=datetime.now(UTC))
 """
 
@@ -44,7 +41,7 @@ INIT_ON_SIGNAL = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from ledger.credentials.keys import init_keys
+from ledger.keys.ring import init_keys
 from ledger.errors import Conflict
 
 print("ready", flush=True)
@@ -62,8 +59,10 @@ def test_keys_read_back_as_they_were_made(keys_folder: Path) -> None:
     assert loaded.log.vkey == made.log.vkey
     assert loaded.log.name == ORIGIN
     assert loaded.statements.kid == made.statements.kid
-    assert loaded.credential == made.credential
-    assert loaded.root_pem == anchor_pem(keys_folder) == made.root_pem
+    assert loaded.announced == made.announced
+    assert loaded.credential.certificates_pem == made.credential.certificates_pem
+    assert loaded.root_pem == load_anchors(keys_folder).root_pem == made.root_pem
+    assert load_anchors(keys_folder).log_vkey == made.log.vkey
 
 
 def test_nobody_but_the_owner_can_read_the_keys(keys_folder: Path) -> None:
@@ -145,7 +144,7 @@ def test_a_key_that_is_not_the_certificates_is_damage(keys_folder: Path, tmp_pat
     assert caught.value.code == "keys_damaged"
 
 
-@pytest.mark.parametrize("name", ["log.skey", "statements.pem", "credential.pem", "credential.key.pem", "root.pem"])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("content", [b"", b"rubbish", b"\xff\xfe"])
 def test_a_damaged_file_is_named_as_damage_and_never_quoted(keys_folder: Path, name: str, content: bytes) -> None:
     init_keys(keys_folder, ORIGIN, now=NOW)

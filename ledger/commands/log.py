@@ -1,0 +1,109 @@
+"""`lawful log`: the log as files for any web server, and the two decisions about it that only an operator can take."""
+
+import uuid
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import click
+import rich_click
+
+from ledger.commands.frame import Group, Invocation, answer_json, err, json_option, out, resume_with, shown
+from ledger.commands.overriding import override
+from ledger.errors import BadRequest, Conflict
+
+# One export to one destination at a time: two would take turns in moving its checkpoint back.
+_LOCKS = uuid.UUID("6f1f2a0e-5a55-4b0c-9f53-5b2f6a3c1f10")
+
+
+@rich_click.group(cls=Group, lazily={"override": "ledger.commands.overriding:override"})
+def log() -> None:
+    """Export the log, and settle what its sequencer refuses to decide by itself."""
+
+
+log.add_command(override)
+
+
+@log.command("export", epilog="Example: lawful log export file:///srv/www/log/2026")
+@click.argument("url")
+@json_option
+@click.pass_obj
+def log_export(invocation: Invocation, url: str, as_json: bool) -> None:
+    """Bring the log's checkpoint, tiles and entries to URL: a folder (file:///…) or a bucket (s3://, gs://, az://).
+
+    Only what is new is written, the checkpoint last; so the destination is a whole log at any moment, and a run that
+    was cut off is finished by the next one. Any web server or CDN can serve it, without this program. Run it as often
+    as readers shall see news.
+    """
+    from ledger.commands.work import founded
+    from ledger.log.export import export
+    from ledger.log.state import policy_in_force
+    from ledger.storage import Storage
+
+    _ready(url)
+    settings = invocation.settings()
+    resume_with("what was exported stays, and is whole; run the same command again")
+    with founded(settings) as runtime:
+
+        def query(sql: str, parameters: tuple[object, ...]) -> list[tuple[object, ...]]:
+            with runtime.sessions() as session:  # a connection for each: a bucket may take minutes in between
+                return [tuple(row) for row in session.connection().exec_driver_sql(sql, parameters)]
+
+        def tell(done: int, of: int) -> None:
+            if done < of:
+                err().print(f"{done:,} of {of:,} entries")
+
+        with runtime.database.advisory_lock(uuid.uuid5(_LOCKS, url)) as alone:
+            if not alone:
+                raise Conflict(
+                    f"another export to {url} runs", code="export_running", next_step="wait for it, or do nothing"
+                )
+            head = export(
+                query,
+                runtime.shard,
+                runtime.keys.log.verifier,
+                Storage(url),
+                policy_in_force(settings.witness_policy),
+                tell,
+            )
+    if as_json:
+        answer_json({"url": url, "origin": settings.origin, "size": head.size})
+    else:
+        out().print(f"{head.size:,} entries of {shown(settings.origin)} lie at {shown(url)}", soft_wrap=True)
+
+
+def _ready(url: str) -> None:
+    """A folder is made so that a web server may read it; a URL without a scheme is most likely a forgotten one."""
+    parts = urlsplit(url)
+    if not parts.scheme or (parts.scheme == "file" and not parts.path.startswith("/")):
+        raise BadRequest(
+            f"{url[:200]!r} is not a URL to export to",
+            code="export_url_invalid",
+            next_step=f"for a folder write {Path(url).absolute().as_uri() if not parts.scheme else 'file:///folder'}",
+        )
+    if parts.scheme == "file":
+        Path(url2pathname(parts.path)).mkdir(parents=True, exist_ok=True)
+
+
+@log.command("adopt", epilog="Example: lawful log adopt")
+@json_option
+@click.pass_obj
+def log_adopt(invocation: Invocation, as_json: bool) -> None:
+    """Take the database's newest checkpoint for the missing file beside the log's key.
+
+    Only when that file is lost and the database is known to be the newest: compare what is shown with a checkpoint
+    that a witness, an auditor or an issued file holds. If the database is older than one of these, adopting it forks
+    the log.
+    """
+    from ledger.commands.work import founded
+    from ledger.log.head import adopt
+    from ledger.web.log import query_of
+
+    with founded(invocation.settings()) as runtime, runtime.sessions() as session:
+        checkpoint = adopt(runtime.head, runtime.keys.log.verifier, query_of(session), runtime.shard)
+    found = {"origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root.hex()}
+    if as_json:
+        answer_json(found)
+        return
+    for name, value in found.items():
+        out().print(f"{name:<8} {shown(value)}", soft_wrap=True)

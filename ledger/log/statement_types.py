@@ -1,0 +1,281 @@
+"""What this ledger may write into its log: every type of statement, field by field. Nothing else can be signed.
+
+An entry stands for ever and for everybody, so what a person wrote or could be recognised by never enters it: no prompt,
+name, title or file name, and no digest of erasable content but salted (`Commitment`), whose salt lives in a row that
+can be deleted. `sign_entry` refuses a payload that is not described here; a test allows only the kinds of value below,
+and that nothing else in this package signs statements.
+
+What a description does not prove: that what the statement says is true.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ledger.log.statements import StatementError, StatementKey, sign_statement
+
+UNDESCRIBED = "statement_undescribed"
+
+# ---- the kinds of value --------------------------------------------------------------------------------------------
+
+UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?\+00:00"
+
+Commitment = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", title="commitment")]
+"""SHA-256(domain ‖ 0x00 ‖ salt ‖ digest), `ledger.log.statements.commitment`: the only digest of erasable content."""
+
+PublicDigest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", title="public digest")]
+"""Unsalted, of what is public and stays so: network weights, a frozen collection, a certificate, a policy's text."""
+
+LeafHash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", title="leaf hash")]
+"""RFC 6962 leaf hash of another entry, which is public itself."""
+
+PublicKey = Annotated[str, Meta(pattern="^([0-9a-f]{2}){16,4096}$", title="public key")]
+"""A public key, a certificate, or a key's id, as hex."""
+
+Index = Annotated[int, Meta(ge=0, le=2**53 - 1, title="index")]
+Count = Annotated[int, Meta(ge=0, le=2**53 - 1, title="count")]
+Flag = bool
+Time = Annotated[str, Meta(pattern=f"^{TIME}$", title="time")]
+RowId = Annotated[str, Meta(pattern=f"^{UUID}$", title="row id")]
+"""A random or time-ordered UUID of ours: it says nothing, and the row behind it can be emptied."""
+
+ManifestUrn = Annotated[str, Meta(pattern=f"^urn:c2pa:{UUID}$", title="manifest urn")]
+"""A random name of ours for one credential."""
+
+Code = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,63}$", title="code")]
+"""A word of this program's own, such as an error's code."""
+
+OperatorText = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{0,500}$", title="operator's text")]
+"""What an operator configured for the public to read: names of models, origins, verifier keys. Never a user's words."""
+
+OperatorDocument = Annotated[str, Meta(max_length=32_768, title="operator's document")]
+"""A file that an operator published, such as a witness policy: printable lines."""
+
+
+class Described(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, tag_field="type"):
+    """A payload; the tag is its `type`."""
+
+
+class Part(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """An object inside a payload."""
+
+
+# ---- the log's own -------------------------------------------------------------------------------------------------
+
+
+KeyUse = Literal["statements", "credentials", "receipts", "reports"]
+
+
+class AnnouncedKey(Part):
+    """A key with its bytes; `kid` is their SHA-256. A certificate names the ledger, never a person."""
+
+    use: KeyUse
+    kid: PublicDigest
+    public_key: PublicKey
+
+
+class RetiredKey(Part):
+    use: KeyUse
+    kid: PublicDigest
+    compromised: Flag
+
+
+class Genesis(Described, tag="lawful-ledger/genesis/1"):
+    """The first entry of a shard: the keys that sign everything after it (`ledger.log.announcements`)."""
+
+    origin: OperatorText
+    log_vkey: OperatorText
+    keys: list[AnnouncedKey]
+    retired: list[RetiredKey]
+    created_at: Time
+
+
+class Keys(Described, tag="lawful-ledger/keys/1"):
+    """Keys that take the place of others from here on."""
+
+    origin: OperatorText
+    log_vkey: OperatorText
+    keys: list[AnnouncedKey]
+    retired: list[RetiredKey]
+    created_at: Time
+
+
+class WitnessPolicy(Described, tag="lawful-ledger/policy/1"):
+    """From here on this policy says which witnesses are asked and how many count; an empty text: none is."""
+
+    origin: OperatorText
+    sha256: PublicDigest
+    text: OperatorDocument
+    created_at: Time
+
+
+class Override(Described, tag="lawful-ledger/override/1"):
+    """An operator goes on although a witness claims, and does not prove, to have seen `size` entries elsewhere."""
+
+    origin: OperatorText
+    witness_vkey: OperatorText
+    size: Index
+    reason: OperatorText
+    created_at: Time
+
+
+# ---- records -------------------------------------------------------------------------------------------------------
+
+
+class Network(Part):
+    """`models.networks.NetworkInfo`: what made or saw an image, by the operator's configuration."""
+
+    name: OperatorText
+    revision: OperatorText
+    weights_sha256: PublicDigest
+    licence: OperatorText
+
+
+class RecordCommitments(Part):
+    pixels: Commitment
+    report: Commitment
+
+
+class Record(Described, tag="lawful-ledger/record/1"):
+    """An image was made or stamped here. Who asked, and with what words, stays in rows."""
+
+    record_id: RowId
+    kind: Literal["generation", "stamp"]
+    created_at: Time
+    commitments: RecordCommitments
+    model: Network | None
+    snapshot: PublicDigest | None
+
+
+class FileCommitments(Part):
+    file: Commitment
+    claim: Commitment
+
+
+class Issued(Described, tag="lawful-ledger/issued/1"):
+    """The file with its credential exists; `leaf` is the record's."""
+
+    record_id: RowId
+    leaf: LeafHash
+    commitments: FileCommitments
+    manifest_urn: ManifestUrn
+
+
+class Abandoned(Described, tag="lawful-ledger/abandoned/1"):
+    """The record at `leaf` will never be issued."""
+
+    record_id: RowId
+    leaf: LeafHash
+    reason: Code
+
+
+class Erased(Described, tag="lawful-ledger/erased/1"):
+    """The content behind the entry at `index` of the log `origin` was deleted, and its salt with it."""
+
+    origin: OperatorText
+    index: Index
+    leaf: LeafHash
+    reason: Literal["requested", "ordered", "mistake"]
+    asked_by: Literal["artist", "depicted person", "submitter", "court", "operator"]
+    created_at: Time
+
+
+class LookCommitments(Part):
+    pixels: Commitment
+
+
+class LookAnswers(Part):
+    """The six answers of `ledger.verdict.Answers`."""
+
+    credential: Code
+    content: Code
+    signature: Code
+    signer: Code
+    ingredients: Code
+    ledger: Code
+
+
+class Verification(Described, tag="lawful-ledger/verification/1"):
+    """Somebody looked at an image. Without the record's id: who knows that may read the whole answer."""
+
+    created_at: Time
+    commitments: LookCommitments
+    answers: LookAnswers
+
+
+# ---- collections ---------------------------------------------------------------------------------------------------
+
+
+class Snapshot(Described, tag="lawful-ledger/snapshot/1"):
+    """A collection as it stood. `digest` is over ids, file digests, licences and grants of all its works together."""
+
+    collection_id: RowId
+    digest: PublicDigest
+    works: Count
+    encoders: dict[OperatorText, Network]
+    created_at: Time
+
+
+class Grant(Described, tag="lawful-ledger/grant/1"):
+    """One grant of one work changed; by a role, never by a name."""
+
+    work_id: RowId
+    grant: Literal["train", "compare", "name"]
+    allowed: Flag
+    by_role: Literal["artist", "estate", "court", "operator"]
+    created_at: Time
+
+
+class SubmitterKey(Described, tag="lawful-ledger/submitter-key/1"):
+    """This Ed25519 key signs for `submitter` from here on; `kid` is its SHA-256."""
+
+    submitter: RowId
+    kid: PublicDigest
+    ed25519: PublicKey
+    created_at: Time
+
+
+class SubmitterKeyRevoked(Described, tag="lawful-ledger/submitter-key-revoked/1"):
+    """What this submitter's key signs is taken no more."""
+
+    kid: PublicDigest
+    created_at: Time
+
+
+# ---- what submitters sign themselves --------------------------------------------------------------------------------
+
+
+class Declaration(Described, tag="lawful-ledger/declaration/1"):
+    """A registered submitter commits to something of their own, salted on their side."""
+
+    commitment: Commitment
+    created_at: Annotated[str, Meta(max_length=40, pattern=r"^[0-9T:.Z+-]+$", title="time")]
+
+
+TYPES: tuple[type[Described], ...] = (
+    Genesis, Keys, WitnessPolicy, Override, Record, Issued, Abandoned, Erased, Verification, Snapshot, Grant,
+    SubmitterKey, SubmitterKeyRevoked, Declaration
+)  # fmt: skip
+
+
+def describe(payload: Mapping[str, Any]) -> Described:
+    """The payload as its type. Raises StatementError code `statement_undescribed`, which names the field only."""
+    known = {described.__struct_config__.tag: described for described in TYPES}
+    described = known.get(payload.get("type"))
+    if described is None:
+        raise StatementError(f"no type of statement is called {str(payload.get('type'))[:60]!r}", code=UNDESCRIBED)
+    try:
+        return msgspec.convert(dict(payload), described)
+    except msgspec.ValidationError as error:
+        # msgspec says "…, got `str` - at `$.field`" or which pattern is missed: never the value
+        raise StatementError(f"{described.__name__}: {error}", code=UNDESCRIBED) from error
+
+
+def sign_entry(payload: Mapping[str, Any], key: StatementKey, *, issuer: str) -> bytes:
+    """Sign a described payload as the ledger's statement; its subject is its type. Raises as `describe` and
+    `sign_statement` do."""
+    describe(payload)
+    return sign_statement(payload, key, issuer=issuer, subject=str(payload["type"]))
