@@ -14,9 +14,9 @@ from ledger.log.head import HeadFile
 from ledger.log.policy import load_policy
 from ledger.log.sequencer import Sequencer, SequencerThread
 from ledger.log.timestamps import timestamping
-from ledger.log.witnessing import witnessing
 from ledger.settings import Settings
 from ledger.storage import Storage
+from ledger.witness.rounds import witnessing
 
 Clock = Callable[[], dt.datetime]
 

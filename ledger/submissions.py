@@ -19,6 +19,7 @@ from ledger.database.tables import Principal, Submission, SubmitterKey
 from ledger.errors import BadRequest, Conflict, NotFound
 from ledger.log import entries, merkle
 from ledger.log.declarations import Signers, issuer_of
+from ledger.log.signing import is_ed25519_key
 from ledger.log.statement_types import sign_entry
 from ledger.log.statements import key_id
 from ledger.runtime import Runtime
@@ -59,9 +60,15 @@ def parse_hex_key(text: str) -> bytes:
 def register_key(session: Session, runtime: Runtime, name: str, public_key: bytes) -> Registered:
     """Let the submitter `name` sign statements with this raw Ed25519 key; an entry of the log announces it.
 
-    Registered twice is registered once. Raises NotFound `submitter_unknown`, Conflict
-    `submitter_key_taken` (another's key, or one that was revoked).
+    Registered twice is registered once. Raises NotFound `submitter_unknown`, BadRequest `submitter_key_malformed`,
+    Conflict `submitter_key_taken` (another's key, or one that was revoked).
     """
+    if not is_ed25519_key(public_key):
+        raise BadRequest(
+            "these 32 bytes are no Ed25519 key that only one party can sign with",
+            code="submitter_key_malformed",
+            next_step="make a key pair with any Ed25519 tool and give its public half",
+        )
     principal_id = session.scalar(sa.select(Principal.id).where(Principal.name == name))
     if principal_id is None:
         raise NotFound(
@@ -97,12 +104,12 @@ def register_key(session: Session, runtime: Runtime, name: str, public_key: byte
 
 def revoke_key(session: Session, runtime: Runtime, kid: bytes) -> AnnouncedEntry | None:
     """Take nothing more that this key signs; an entry says so. What it signed before stands. None when it was revoked
-    already. Raises NotFound `submitter_key_unknown`."""
+    already. Raises NotFound `submitter_key_missing`."""
     known = session.get(SubmitterKey, kid, with_for_update=True)
     if known is None:
         raise NotFound(
             f"no key {kid.hex()[:16]}… is registered",
-            code="submitter_key_unknown",
+            code="submitter_key_missing",
             next_step="the key's id is the SHA-256 of its 32 bytes",
         )
     if known.revoked_at is not None:

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 import sqlalchemy as sa
@@ -35,6 +36,10 @@ FOLDER = "LAWFUL_TEST_FOLDER"
 # one another. Read when torch and FAISS load.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# A loaded machine is slow, which is no failure; what hangs is ended by the timeout of every test.
+hypothesis.settings.register_profile("lawful", deadline=None)
+hypothesis.settings.load_profile("lawful")
 
 for name in list(os.environ):  # a developer's own settings stay out of the tests and of the processes they start
     if name.startswith("LAWFUL_") and not name.startswith("LAWFUL_TEST_"):

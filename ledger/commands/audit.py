@@ -13,13 +13,13 @@ import msgspec
 import rich_click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ledger.audit.auditor import Reading
+from ledger.audit.fetch import HttpLog
+from ledger.audit.state import only_one
+from ledger.audit.trust import Trust
+from ledger.audit.watch import Auditor, Metrics, Told
 from ledger.commands.frame import BAD_ANSWER, answer_json, end, err, json_option, out, resume_with, shown
 from ledger.errors import BadRequest
-from ledger.log.audit import Reading
-from ledger.log.audit_fetch import HttpLog
-from ledger.log.audit_state import only_one
-from ledger.log.audit_trust import Trust
-from ledger.log.audit_watch import Auditor, Metrics, Told
 from ledger.log.policy import load_policy
 
 PLAIN_SECONDS = 5.0

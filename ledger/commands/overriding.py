@@ -25,7 +25,7 @@ def override(invocation: Invocation, name: str, size: int, reason: str, as_json:
     """
     from ledger.commands.work import founded
     from ledger.log.policy import load_policy
-    from ledger.log.witness_entries import record_override
+    from ledger.witness.entries import record_override
 
     with founded(invocation.settings()) as runtime:
         path = runtime.settings.witness_policy

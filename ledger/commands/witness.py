@@ -39,7 +39,7 @@ def init(name: str, folder: Path, as_json: bool) -> None:
 
     Prints its verifier key: what logs put into their policies, and what people check cosignatures with.
     """
-    from ledger.log.witness import init_witness
+    from ledger.witness.witness import init_witness
 
     cosigner = init_witness(folder, name)
     if as_json:
@@ -69,8 +69,8 @@ def init(name: str, folder: Path, as_json: bool) -> None:
 def run(folder: Path, logs: tuple[str, ...], host: str, port: int, as_json: bool) -> None:
     """Answer logs that ask for a cosignature (C2SP tlog-witness), until SIGTERM or Ctrl-C."""
     from ledger import supervisor
-    from ledger.log.witness import Witness, load_witness
     from ledger.web.witness import serve_witness
+    from ledger.witness.witness import Witness, load_witness
 
     watched, urls = read_logs(logs)
     served = Witness(folder, load_witness(folder), watched, lambda: int(time.time()))

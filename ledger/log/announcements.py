@@ -15,10 +15,11 @@ so; whatever the thief signed and got into the log before that entry reads as th
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
+from ledger.log.signing import is_ed25519_key
 from ledger.log.statements import Statement, StatementError, check_signature, key_id, parse_statement
 
 GENESIS = "lawful-ledger/genesis/1"
@@ -86,9 +87,9 @@ def read_announcement(statement: Statement) -> Announcement | None:
             said["type"],
             _text(said["origin"]),
             _text(said["log_vkey"]),
-            tuple(PublicKey(_use(key["use"]), bytes.fromhex(key["public_key"])) for key in said["keys"]),
+            tuple(_public_key(key) for key in said["keys"]),
             tuple(
-                Retirement(_use(each["use"]), bytes.fromhex(each["kid"]), each["compromised"] is True)
+                Retirement(_use(each["use"]), bytes.fromhex(each["kid"]), _flag(each["compromised"]))
                 for each in said["retired"]
             ),
         )
@@ -177,6 +178,19 @@ def statement_key(keys: Iterable[PublicKey], kid: bytes) -> bytes | None:
 def replaced(origin: str, log_vkey: str, old: Sequence[Retirement], new: Sequence[PublicKey]) -> Announcement:
     """The announcement that puts `new` in the place of `old`."""
     return Announcement(KEYS, origin, log_vkey, tuple(new), tuple(old))
+
+
+def _public_key(said: Mapping[str, Any]) -> PublicKey:
+    key = PublicKey(_use(said["use"]), bytes.fromhex(said["public_key"]))
+    if key.use == "statements" and not is_ed25519_key(key.public_key):
+        raise ValueError("no Ed25519 key, or one that fits anybody")
+    return key
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("neither true nor false")
+    return value
 
 
 def _use(value: object) -> KeyUse:

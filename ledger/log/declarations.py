@@ -103,12 +103,17 @@ def _signer(item: Sign1, signers: Signers) -> Ed25519PublicKey:
         statement = parse_statement(item.raw)
     except StatementError as fault:
         raise _precise(item, fault) from fault
+    if statement.kid in signers.revoked:
+        raise NotAllowed(
+            f"the key {statement.kid.hex()[:16]}… was revoked",
+            code="submitter_key_revoked",
+            next_step="sign with another registered key; the operator registers one with `lawful keys register`",
+        )
     key = signers.keys.get(statement.kid)
     if key is None:
-        revoked = statement.kid in signers.revoked
         raise NotAllowed(
-            f"the key {statement.kid.hex()[:16]}… is {'revoked' if revoked else 'not registered for this submitter'}",
-            code="submitter_key_revoked" if revoked else "submitter_key_unknown",
+            f"the key {statement.kid.hex()[:16]}… is not registered for this submitter",
+            code="submitter_key_unknown",
             next_step="sign with a registered key; the operator registers one with `lawful keys register`",
         )
     if (statement.issuer, statement.subject) != (signers.issuer, DECLARATION):

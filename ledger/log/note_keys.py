@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from ledger.errors import BadRequest
 from ledger.log.merkle import MAX_SIZE
-from ledger.log.signing import Ed25519Signer, SoftwareKey
+from ledger.log.signing import Ed25519Signer, SoftwareKey, is_ed25519_key
 
 FORBIDDEN = re.compile(r"[\x00-\x09\x0b-\x1f\ud800-\udfff]")
 """What no note holds: control characters other than newline, and what UTF-8 cannot write."""
@@ -129,8 +129,8 @@ class NoteVerifier:
 
     def __post_init__(self) -> None:
         _check_name(self.name, "vkey_malformed")
-        if len(self.public_key) != 32:
-            raise NoteError(f"a public key of {len(self.public_key)} bytes; it must have 32", code="vkey_malformed")
+        if not is_ed25519_key(self.public_key):
+            raise NoteError("a public key that is no Ed25519 key, or one that fits anybody", code="vkey_malformed")
 
     @classmethod
     def parse(cls, vkey: str) -> "NoteVerifier":

@@ -18,6 +18,25 @@ from cryptography.hazmat.primitives.serialization import (
 
 from ledger.errors import BadRequest
 
+_SMALL_ORDER = frozenset(
+    bytes.fromhex(y)
+    for y in (
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    )
+)
+"""y-coordinates, sign bit cleared, of the points whose order divides 8: under them one signature fits every message."""
+
+
+def is_ed25519_key(public_key: bytes) -> bool:
+    """Whether these are the 32 bytes of a key that can speak for somebody: not a point of small order."""
+    return len(public_key) == 32 and public_key[:31] + bytes([public_key[31] & 0x7F]) not in _SMALL_ORDER
+
 
 class SigningKeyError(BadRequest):
     """A text that is not the private key it should be. Never quotes it."""

@@ -146,7 +146,7 @@ def check_signature(statement: Statement, public_key: bytes) -> None:
         raise StatementError("the statement names another key", code="statement_key_mismatch")
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(statement.signature, statement.signed)
-    except InvalidSignature as error:
+    except (InvalidSignature, ValueError) as error:  # ValueError: 32 bytes that are no key
         raise StatementError("the statement's signature is wrong", code="statement_signature_invalid") from error
 
 

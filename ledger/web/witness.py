@@ -22,7 +22,7 @@ from litestar.exceptions import HTTPException
 from litestar.params import FromPath
 
 from ledger.errors import LedgerError
-from ledger.log.witness import MAX_REQUEST_BYTES, TEXT, Answer, Witness
+from ledger.witness.witness import MAX_REQUEST_BYTES, TEXT, Answer, Witness
 
 BODY_SECONDS = 10.0
 """How long a request's body may take: it is one packet or two."""

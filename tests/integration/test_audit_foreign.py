@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
+from ledger.audit import fetch, watch
+from ledger.audit.auditor import Reading
+from ledger.audit.fetch import HttpLog
+from ledger.audit.state import keep_evidence, only_one, read_state
+from ledger.audit.trust import Trust
+from ledger.audit.watch import Auditor, Told
 from ledger.errors import BadRequest, Conflict, Unavailable
-from ledger.log import audit_fetch, audit_watch, merkle
-from ledger.log.audit import Reading
-from ledger.log.audit_fetch import HttpLog
-from ledger.log.audit_state import keep_evidence, only_one, read_state
-from ledger.log.audit_trust import Trust
-from ledger.log.audit_watch import Auditor, Told
+from ledger.log import merkle
 from ledger.log.policy import Policy
 
 from .foreign_log import Key, Log, Server, reply, sha256, streamed
@@ -374,8 +375,8 @@ def test_a_gzip_cut_short_is_refused(log: Log, server: Server, state: Path) -> N
 def test_a_body_that_drips_for_ever_is_no_answer(
     log: Log, server: Server, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit_fetch, "BODY_SECONDS", 0.3)
-    monkeypatch.setattr(audit_fetch, "ATTEMPTS", 2)
+    monkeypatch.setattr(fetch, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(fetch, "ATTEMPTS", 2)
 
     def drip() -> Iterator[bytes]:
         while not server.stopping.wait(0.05):
@@ -554,7 +555,7 @@ def test_the_log_watched_without_a_state_file_remembers_in_memory(
 def test_a_watch_goes_on_after_findings_and_waits_longer_for_a_log_that_is_away(
     log: Log, server: Server, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit_fetch, "ATTEMPTS", 1)
+    monkeypatch.setattr(fetch, "ATTEMPTS", 1)
     told: list[Told] = []
     pauses: list[float] = []
     honest = server.files
@@ -576,7 +577,7 @@ def test_a_watch_goes_on_after_findings_and_waits_longer_for_a_log_that_is_away(
             case 6:
                 raise Enough
 
-    metrics = audit_watch.Metrics()
+    metrics = watch.Metrics()
     with HttpLog(server.url) as http, pytest.raises(Enough):
         Auditor(http, Trust.of([log.key.vkey]), state, Reading()).watch(60, told.append, metrics, sleep)
     assert [codes(each) for each in told] == [[], ["forked"], []]

@@ -11,11 +11,11 @@ import psycopg
 import pytest
 
 from ledger import erasure, genesis
+from ledger.audit.auditor import Reading
+from ledger.audit.fetch import HttpLog
+from ledger.audit.trust import Trust
+from ledger.audit.watch import Auditor, Told
 from ledger.log import entries
-from ledger.log.audit import Reading
-from ledger.log.audit_fetch import HttpLog
-from ledger.log.audit_trust import Trust
-from ledger.log.audit_watch import Auditor, Told
 from ledger.log.statements import sign_statement
 from ledger.runtime import Runtime, open_runtime, sequencing
 from ledger.settings import Settings

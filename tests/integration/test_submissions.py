@@ -347,6 +347,6 @@ def test_keys_are_registered_and_revoked_on_the_command_line(runtime: Runtime) -
     assert not lawful("keys", "register", "studio", key.hex())["new"]
     assert lawful("keys", "register", "studio", key.hex()[1:])["error"]["code"] == "submitter_key_malformed"
     assert lawful("keys", "revoke", registered["kid"])["new"]
-    assert lawful("keys", "revoke", "00" * 32)["error"]["code"] == "submitter_key_unknown"
+    assert lawful("keys", "revoke", "00" * 32)["error"]["code"] == "submitter_key_missing"
     with runtime.sessions() as session:
         assert session.scalar(sa.select(sa.func.count()).select_from(Submission)) == 0

@@ -20,7 +20,7 @@ from ledger.cli import main
 from ledger.log import merkle
 from ledger.log.cosignatures import cosigned_at
 from ledger.log.notes import Checkpoint, Note, NoteSigner, open_note, sign_note
-from ledger.log.witness import MAX_REQUEST_BYTES, Submission, origin_hash
+from ledger.witness.witness import MAX_REQUEST_BYTES, Submission, origin_hash
 from tests.integration.witness_at_work import Served, a_witness
 
 ORIGIN = "example.org/ledger/2026"

@@ -21,10 +21,10 @@ from ledger.log.notes import Checkpoint, Note, NoteSigner, NoteVerifier, open_no
 from ledger.log.policy import load_policy
 from ledger.log.statements import parse_statement
 from ledger.log.verify import check_tlog_proof
-from ledger.log.witness import Submission
-from ledger.log.witnesses import Witnesses
 from ledger.runtime import Runtime, open_runtime, sequencing
 from ledger.settings import Settings
+from ledger.witness.asking import Witnesses
+from ledger.witness.witness import Submission
 from tests.integration.log_audit import until
 from tests.integration.witness_at_work import a_strange_witness, a_witness, policy, reply, write
 

@@ -15,9 +15,9 @@ from psycopg import sql
 from ledger import supervisor
 from ledger.log.entries import append
 from ledger.log.notes import NoteVerifier
-from ledger.log.witness import Witness, init_witness, load_witness
 from ledger.runtime import Runtime
 from ledger.web.witness import serve_witness
+from ledger.witness.witness import Witness, init_witness, load_witness
 
 
 @dataclass

@@ -94,7 +94,7 @@ def _signed(payload: dict[str, Any], key: StatementKey) -> bytes:
 
 
 def policy() -> dict[str, Any]:
-    """As `ledger.log.witness_entries` signs it when the policy changes."""
+    """As `ledger.witness.entries` signs it when the policy changes."""
     said = {"sha256": POLICY.sha256.hex(), "text": POLICY.text, "created_at": BORN.isoformat()}
     return {"type": "lawful-ledger/policy/1", "origin": ORIGIN, **said}
 

@@ -5,15 +5,20 @@ import itertools
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.log.cosignatures import Cosigner
 from ledger.log.notes import NoteSigner
 from ledger.log.policy import MAX_POLICY_BYTES, Policy, PolicyError, load_policy
+from ledger.log.signing import SoftwareKey
 
-LOG = NoteSigner.generate("example.org/ledger/2026")
-WITNESSES = {name: Cosigner.generate(f"{name.lower()}.example/w") for name in ("X1", "X2", "X3", "Y1", "Y2", "Y3")}
+LOG = NoteSigner("example.org/ledger/2026", SoftwareKey(Ed25519PrivateKey.from_private_bytes(b"L" * 32)))
+WITNESSES = {  # the same in every process: their keys are in the names of tests
+    name: Cosigner(f"{name.lower()}.example/w", SoftwareKey(Ed25519PrivateKey.from_private_bytes(name.encode() * 16)))
+    for name in ("X1", "X2", "X3", "Y1", "Y2", "Y3")
+}
 
 # The example of C2SP tlog-policy, with keys put in.
 EXAMPLE = f"""log {LOG.vkey}

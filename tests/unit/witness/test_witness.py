@@ -14,7 +14,7 @@ from ledger.errors import Conflict, Inconsistent, NotAllowed, NotFound
 from ledger.log import merkle
 from ledger.log.cosignatures import Cosigner, cosigned_at
 from ledger.log.notes import Checkpoint, Note, NoteError, NoteSigner, open_note, sign_note
-from ledger.log.witness import (
+from ledger.witness.witness import (
     KEPT_CONFLICTS,
     MAX_REQUEST_BYTES,
     Submission,
@@ -325,7 +325,7 @@ def test_of_many_requests_at_once_no_two_roots_and_no_step_back(witness: Witness
 KILLED = """
 import sys, os
 from pathlib import Path
-from ledger.log.witness import Witness, load_witness
+from ledger.witness.witness import Witness, load_witness
 from ledger.log.notes import NoteSigner
 from tests.unit.log.test_witness import Log, ORIGIN, NOW
 folder, skey, fork_at = Path(sys.argv[1]), sys.argv[2], (int(sys.argv[3]) if sys.argv[3] else None)

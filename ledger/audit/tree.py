@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from ledger.audit.fetch import Fetch
+from ledger.audit.findings import Finding, Refuted
 from ledger.log import merkle
-from ledger.log.audit_fetch import Fetch
-from ledger.log.audit_findings import Finding, Refuted
 from ledger.log.statements import MAX_ENTRY_BYTES
 
 Wanted = TypeVar("Wanted")

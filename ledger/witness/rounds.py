@@ -24,9 +24,9 @@ from ledger.log.policy import NO_QUORUM, Policy
 from ledger.log.sequencer import SequencerThread
 from ledger.log.shard import Head
 from ledger.log.statements import StatementKey
-from ledger.log.witness_client import Cosigned, WitnessClient, WitnessFailure
-from ledger.log.witness_entries import record_policy
-from ledger.log.witnesses import Witnesses
+from ledger.witness.asking import Witnesses
+from ledger.witness.client import Cosigned, WitnessClient, WitnessFailure
+from ledger.witness.entries import record_policy
 
 __all__ = ["Witnesses", "Witnessing", "WitnessingThread", "witnessing"]
 

@@ -15,7 +15,7 @@ from ledger.log.cosignatures import cosigned_at, parse_signature_lines
 from ledger.log.merkle import MAX_SIZE
 from ledger.log.notes import Note, NoteError, NoteVerifier
 from ledger.log.policy import PolicyWitness
-from ledger.log.witness import MAX_REQUEST_BYTES, SIZE, Submission, origin_hash
+from ledger.witness.witness import MAX_REQUEST_BYTES, SIZE, Submission, origin_hash
 
 CONNECT_SECONDS, SILENCE_SECONDS, ANSWER_SECONDS = 3.0, 10.0, 15.0
 """To reach it, its longest silence, the whole answer however slowly it drips."""

@@ -3,11 +3,12 @@
 import re
 from pathlib import Path
 
-import ledger.log
-from ledger.log.audit_watch import Metrics
+import ledger.audit
+from ledger.audit.watch import Metrics
 
-SOURCES = sorted(Path(ledger.log.__file__).parent.glob("audit*.py"))
-PAGE = (Path(ledger.log.__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
+ROOM = Path(ledger.audit.__file__).parent
+SOURCES = sorted(ROOM.glob("*.py"))
+PAGE = (ROOM.parents[1] / "docs" / "audit.md").read_text(encoding="utf-8")
 
 
 def test_every_finding_is_explained() -> None:

@@ -15,8 +15,8 @@ from typing import Any
 
 import msgspec
 
+from ledger.audit.findings import Finding
 from ledger.log.announcements import GENESIS, KEYS, KeyHistory, KeyUse, KnownKey
-from ledger.log.audit_findings import Finding
 from ledger.log.statements import Statement, StatementError, key_id, parse_statement, verify_statement
 
 SUBMITTER_KEY = "lawful-ledger/submitter-key/1"

@@ -16,10 +16,10 @@ from typing import Any
 
 import msgspec
 
+from ledger.audit.entries import LearntKey
+from ledger.audit.findings import Refuted
+from ledger.audit.trust import SignedCheckpoint, Trust, open_checkpoint
 from ledger.errors import BadRequest, Conflict
-from ledger.log.audit_entries import LearntKey
-from ledger.log.audit_findings import Refuted
-from ledger.log.audit_trust import SignedCheckpoint, Trust, open_checkpoint
 
 VERSION = 1
 

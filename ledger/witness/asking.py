@@ -28,8 +28,8 @@ from ledger.log import merkle
 from ledger.log.notes import Checkpoint, Note, NoteError, NoteVerifier, open_note
 from ledger.log.policy import Policy
 from ledger.log.shard import Head, Query, inconsistent, newest_head, published_head, tile_reader
-from ledger.log.witness_client import Claims, Cosigned, Refuses, WitnessClient, WitnessFailure
-from ledger.log.witness_entries import is_overridden
+from ledger.witness.client import Claims, Cosigned, Refuses, WitnessClient, WitnessFailure
+from ledger.witness.entries import is_overridden
 
 START_SECONDS = 8.0
 """How long a start waits for witnesses in all; whoever has not answered by then counts as silent."""

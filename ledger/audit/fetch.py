@@ -14,8 +14,8 @@ from typing import Self
 import httpx
 import stamina
 
+from ledger.audit.findings import Finding, Refuted
 from ledger.errors import BadRequest, Unavailable
-from ledger.log.audit_findings import Finding, Refuted
 
 Fetch = Callable[[str, int], bytes]
 """(path below the prefix, most bytes that its body may have) → the body.

@@ -9,11 +9,11 @@ import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
+from ledger.audit.auditor import Reading, Report, audit
+from ledger.audit.fetch import HttpLog
+from ledger.audit.state import State, keep_evidence, read_state, write_state
+from ledger.audit.trust import Trust
 from ledger.errors import Unavailable
-from ledger.log.audit import Reading, Report, audit
-from ledger.log.audit_fetch import HttpLog
-from ledger.log.audit_state import State, keep_evidence, read_state, write_state
-from ledger.log.audit_trust import Trust
 
 LONGEST_PAUSE = 600.0
 """Seconds between two attempts to reach a log that does not answer, unless the interval itself is longer."""
@@ -37,7 +37,7 @@ class Told(msgspec.Struct):
 @dataclass
 class Auditor:
     """Audits the log behind `log`. Without `state_path` the state is kept in memory, and evidence goes below the
-    current folder as `lawful-audit.*`. Hold `audit_state.only_one` around it where there is a state file."""
+    current folder as `lawful-audit.*`. Hold `state.only_one` around it where there is a state file."""
 
     log: HttpLog
     trust: Trust
@@ -53,7 +53,7 @@ class Auditor:
             self._state = read_state(self.state_path)
 
     def once(self, reading: Reading | None = None) -> Told:
-        """One audit. The evidence is on disk before the state moves. Raises as `ledger.log.audit.audit` does."""
+        """One audit. The evidence is on disk before the state moves. Raises as `ledger.audit.auditor.audit` does."""
         started, now = time.monotonic(), self.clock()
         requests, received = self.log.requests, self.log.bytes
         outcome = audit(

@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
+from ledger.audit.entries import MOST_TYPES, EntryAuditor, LearntKey
 from ledger.log.announcements import GENESIS, KEYS, Announcement, PublicKey, Retirement
-from ledger.log.audit_entries import MOST_TYPES, EntryAuditor, LearntKey
 from ledger.log.statements import StatementKey, sign_statement
 
 ORIGIN = "ledger.example.org/2026"

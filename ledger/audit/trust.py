@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ledger.audit.findings import Finding, Refuted
 from ledger.errors import BadRequest
-from ledger.log.audit_findings import Finding, Refuted
 from ledger.log.cosignatures import cosigned_at
 from ledger.log.notes import Checkpoint, Note, NoteError, NoteVerifier, signers_of
 from ledger.log.policy import NO_QUORUM, Policy

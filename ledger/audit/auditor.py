@@ -24,14 +24,14 @@ from typing import Any
 
 import msgspec
 
+from ledger.audit.entries import EntryAuditor
+from ledger.audit.fetch import Fetch
+from ledger.audit.findings import Finding, Refuted
+from ledger.audit.state import State
+from ledger.audit.tree import Files, in_order, sampled_bundle, served_edge, walk
+from ledger.audit.trust import SignedCheckpoint, Trust, open_checkpoint
 from ledger.errors import Unavailable
 from ledger.log import merkle
-from ledger.log.audit_entries import EntryAuditor
-from ledger.log.audit_fetch import Fetch
-from ledger.log.audit_findings import Finding, Refuted
-from ledger.log.audit_state import State
-from ledger.log.audit_tree import Files, in_order, sampled_bundle, served_edge, walk
-from ledger.log.audit_trust import SignedCheckpoint, Trust, open_checkpoint
 from ledger.log.notes import MAX_NOTE_BYTES, Checkpoint
 
 MOST_FINDINGS = 100

@@ -1,0 +1,1 @@
+"""Following a log without trusting its operator: over HTTP alone, with keys that the auditor chose."""

@@ -1,0 +1,1 @@
+"""Witnesses, who cosign a log's checkpoints: being one (`witness`), and asking them (`client`, `asking`, `rounds`)."""
