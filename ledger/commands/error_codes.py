@@ -99,16 +99,24 @@ def _of_call(call: ast.Call, known: dict[str, _Callable], module: str) -> Iterat
     given = _keyword(call, "code")
     if given is None and called.position is not None and len(call.args) > called.position:
         given = call.args[called.position]
-    code = given.value if isinstance(given, ast.Constant) else None
-    if not isinstance(code, str) or not code.isidentifier():
-        return
+    codes = [each for each in _alternatives(given) if each.isidentifier()]
     detail = call.args[called.detail] if len(call.args) > called.detail else None
     status = _keyword(call, "status")
     number = (
         status.value if isinstance(status, ast.Constant) and isinstance(status.value, int) else _status(name, known)
     )
     next_step = _text(_keyword(call, "next_step")) or called.next_step
-    yield ErrorCode(code, number, _text(detail), next_step, module)
+    yield from (ErrorCode(code, number, _text(detail), next_step, module) for code in codes)
+
+
+def _alternatives(given: ast.expr | None) -> list[str]:
+    """The codes that an argument may be: itself, or either branch of a condition."""
+    match given:
+        case ast.Constant(value=str(code)):
+            return [code]
+        case ast.IfExp(body=body, orelse=orelse):
+            return [*_alternatives(body), *_alternatives(orelse)]
+    return []
 
 
 def _in_function(node: ast.FunctionDef) -> Iterator[str]:

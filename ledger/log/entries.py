@@ -261,12 +261,15 @@ _UNDER_WITNESSED = """
     SELECT entry.idx, head.size, head.root, witnessed.note
     FROM log_entries entry
     JOIN log_published published USING (shard)
-    CROSS JOIN LATERAL (SELECT size, note FROM log_witnessed
+    CROSS JOIN LATERAL (SELECT size, note, policy_sha256 FROM log_witnessed
                         WHERE shard = entry.shard AND size <= published.size
                         ORDER BY size DESC, created_at DESC LIMIT 1) witnessed
+    LEFT JOIN LATERAL (SELECT sha256 FROM log_policies WHERE shard = entry.shard
+                       ORDER BY number DESC LIMIT 1) policy ON true
     JOIN log_checkpoints head ON head.shard = entry.shard AND head.size = witnessed.size
     WHERE entry.shard = %s AND entry.leaf_hash = %s AND entry.idx < head.size
-"""
+      AND witnessed.policy_sha256 = coalesce(policy.sha256, witnessed.policy_sha256)
+"""  # what met an earlier policy is not witnessed under the one in force
 
 
 def _place(query: Query, shard: str, leaf_hash: bytes, *, witnessed: bool) -> tuple[int, Head] | None:

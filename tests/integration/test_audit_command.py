@@ -161,8 +161,8 @@ def test_a_log_of_66000_entries_that_grows_is_watched(tmp_path: Path) -> None:
 
         before = state.read_bytes()
         honest, server.files = server.files, Log(ORIGIN, [*numbered(0, 70_000), *numbered(0, 3000)], log.key).files
-        found = next(seen for seen in rounds if seen["report"]["findings"])
-        assert [finding["code"] for finding in found["report"]["findings"]] == ["forked"]
+        codes = ([finding["code"] for finding in seen["report"]["findings"]] for seen in rounds)
+        assert "forked" in next(found for found in codes if found not in ([], ["not_served"]))  # a round may span both
         assert state.read_bytes() == before
         metrics = httpx.get(address[0], trust_env=False).text
         assert "lawful_audit_consistent 0.0" in metrics

@@ -192,8 +192,7 @@ def test_a_dead_authority_delays_nothing_and_is_asked_again(mode: str, stamped: 
         assert newest(runtime) is None
         authority.mode = "well"
         authority.released.set()
-        size, _ = until(lambda: newest(runtime))
-        assert size == head(runtime).size
+        until(lambda: (stamped := newest(runtime)) and stamped[0] == head(runtime).size)
     warnings = [line for line in said if line["event"] == "timestamp_failed"]
     assert warnings
     assert {line["log_level"] for line in warnings} == {"warning"}

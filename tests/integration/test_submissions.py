@@ -302,7 +302,7 @@ def test_a_registered_key_is_announced_and_a_revoked_one_counts_no_more(submitte
         again = submissions.register_key(session, runtime, "studio north", submitter.key.public_key)
         assert again.announced is None
         with pytest.raises(NotFound):
-            submissions.register_key(session, runtime, "nobody", bytes(32))
+            submissions.register_key(session, runtime, "nobody", b"\x02" * 32)
         revoked = submissions.revoke_key(session, runtime, kid)
         assert revoked is not None
         assert submissions.revoke_key(session, runtime, kid) is None

@@ -223,7 +223,7 @@ def test_a_log_that_does_not_answer_costs_a_retry_not_a_record(
         raise Unavailable("no answer", code="log_timeout", next_step="wait")
 
     with monkeypatch.context() as patched:
-        patched.setattr(issue, "_integrate", silent)
+        patched.setattr(issue, "_wait", silent)
         with pytest.raises(Unavailable):
             worker.run_in_place(ledger, "generate", record_id)
     with ledger.sessions() as session:

@@ -55,7 +55,7 @@ def test_somebody_uploads_a_picture_and_reads_the_answer_without_script(
     assert "its credential is intact and signed by a trusted signer" in heading
     marks = [each.inner_text() for each in page.locator(".answers .mark").all()]
     assert marks == ["present", "intact", "valid", "trusted", "none named", "recorded"]
-    assert page.locator("table").last.locator("tbody tr").count() == 12
+    assert page.locator("table").last.locator("tbody tr").count() == 16
     assert page.get_by_text("similarity share", exact=False).count() > 0
     page.get_by_role("link", name="Generated here", exact=False).first.click()
     assert page.url == f"{site}/r/{record_id}"

@@ -327,7 +327,7 @@ import sys, os
 from pathlib import Path
 from ledger.witness.witness import Witness, load_witness
 from ledger.log.notes import NoteSigner
-from tests.unit.log.test_witness import Log, ORIGIN, NOW
+from tests.unit.witness.test_witness import Log, ORIGIN, NOW
 folder, skey, fork_at = Path(sys.argv[1]), sys.argv[2], (int(sys.argv[3]) if sys.argv[3] else None)
 log = Log(signer=NoteSigner.parse(skey))
 witness = Witness(folder, load_witness(folder), {ORIGIN: [log.signer.verifier]}, lambda: NOW)
