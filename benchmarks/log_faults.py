@@ -38,7 +38,7 @@ from ledger.database.session import open_database
 from ledger.log.notes import NoteSigner
 from ledger.settings import Settings
 
-STEPS = ("read", "copied", "tiled", "signed", "emptied", "committed", "kept", "published")
+STEPS = ("moved", "tiled", "signed", "committed", "kept", "published")
 SEQUENCERS, WRITERS = 3, 3
 PATIENCE = 90.0
 

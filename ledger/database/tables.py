@@ -323,7 +323,7 @@ class LogEntry(Base):
         sa.CheckConstraint("octet_length(entry) BETWEEN 1 AND 65535", name="entry_fits"),
         sa.CheckConstraint("idx >= 0", name="idx_not_negative"),
     )
-    shard: Mapped[str] = mapped_column(sa.ForeignKey("log_shards.name"), primary_key=True)
+    shard: Mapped[str] = mapped_column(primary_key=True)
     idx: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True)
     leaf_hash: Mapped[bytes]
     entry: Mapped[bytes]

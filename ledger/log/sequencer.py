@@ -59,6 +59,29 @@ _PUBLISH = """
     SELECT pg_notify(%(channel)s, %(shard)s || ' ' || size) FROM published
 """
 
+_MOVE = """
+    WITH taken AS (
+        DELETE FROM log_outbox WHERE id = ANY (ARRAY(SELECT id FROM log_outbox ORDER BY id LIMIT %(batch)s))
+        RETURNING id, leaf_hash, entry
+    ), fresh AS (
+        SELECT %(first)s - 1 + row_number() OVER (ORDER BY id) AS idx, leaf_hash, entry
+        FROM taken
+        WHERE NOT EXISTS (
+            SELECT FROM log_entries held WHERE held.shard = %(shard)s AND held.leaf_hash = taken.leaf_hash
+        )
+    ), written AS (
+        INSERT INTO log_entries (shard, idx, leaf_hash, entry) SELECT %(shard)s, idx, leaf_hash, entry FROM fresh
+    )
+    SELECT (SELECT count(*) FROM taken),
+           (SELECT coalesce(array_agg(leaf_hash ORDER BY idx), '{}') FROM fresh),
+           (SELECT count(*) FROM taken WHERE leaf_hash <> sha256('\\x00'::bytea || entry))
+"""
+"""A batch of the outbox into the shard, in the outbox's order, without the leaves that the shard holds already.
+
+By whatever is visible, never by `id > last`: a transaction that commits late has a smaller id. The entries' bytes never
+leave the server; their hashes are computed there anew. → (rows taken, leaf hashes that are new, rows with false ones)
+"""
+
 # The outbox belongs to the database, not to a shard: one lock for all shards, or two sequencers would share it.
 _LOCK = int.from_bytes(hashlib.sha256(b"lawful-ledger/log/sequencer").digest()[:8], "big", signed=True)
 
@@ -183,48 +206,18 @@ class Sequencer:
 
     def _integrate(self, connection: psycopg.Connection[Any], edge: merkle.RightEdge) -> tuple[int, bytes | None]:
         """One batch, in the caller's transaction. Advances `edge`; returns the number of entries and the new note."""
-        rows = connection.execute(
-            # By whatever is visible, never by `id > last`: a transaction that commits late has a smaller id.
-            "SELECT id, leaf_hash, entry FROM log_outbox ORDER BY id LIMIT %s",
-            (self._batch,),
-            binary=True,  # as text, entries cost as much to read as to write
-        ).fetchall()
-        if not rows:
+        moved = connection.execute(_MOVE, {"shard": self._shard, "first": edge.size, "batch": self._batch}, binary=True)
+        taken, fresh, false = moved.fetchone() or (0, [], 0)
+        if false:
+            raise inconsistent("a row of the outbox has another entry's leaf hash", "outbox_leaf_hash")
+        if not taken:
             return 0, None
-        fresh = self._fresh(connection, [(leaf, entry) for _, leaf, entry in rows])
-        self._step("read")
-        note = self._extend(connection, edge, fresh) if fresh else None
-        connection.execute("DELETE FROM log_outbox WHERE id = ANY(%b)", ([row[0] for row in rows],))
-        self._step("emptied")
-        return len(fresh), note
+        self._step("moved")
+        return len(fresh), self._extend(connection, edge, fresh) if fresh else None
 
-    def _fresh(
-        self, connection: psycopg.Connection[Any], batch: Sequence[tuple[bytes, bytes]]
-    ) -> list[tuple[bytes, bytes]]:
-        """The batch without the leaves that the shard holds already: an entry appended again stays where it is."""
-        for leaf, entry in batch:
-            if merkle.leaf_hash(entry) != leaf:
-                raise inconsistent("a row of the outbox has another entry's leaf hash", "outbox_leaf_hash")
-        held = connection.execute(
-            "SELECT leaf_hash FROM log_entries WHERE shard = %s AND leaf_hash = ANY(%b)",
-            (self._shard, [leaf for leaf, _ in batch]),
-        ).fetchall()
-        known = {row[0] for row in held}
-        return [(leaf, entry) for leaf, entry in batch if leaf not in known]
-
-    def _extend(
-        self, connection: psycopg.Connection[Any], edge: merkle.RightEdge, fresh: Sequence[tuple[bytes, bytes]]
-    ) -> bytes:
-        """Write entries, the tiles that they fill, and the checkpoint over them: none stands without the others."""
-        first = edge.size
-        with connection.cursor().copy(
-            "COPY log_entries (shard, idx, leaf_hash, entry) FROM STDIN (FORMAT BINARY)"
-        ) as copy:
-            copy.set_types(("text", "int8", "bytea", "bytea"))
-            for offset, (leaf, entry) in enumerate(fresh):
-                copy.write_row((self._shard, first + offset, leaf, entry))
-        self._step("copied")
-        tiles = edge.append([leaf for leaf, _ in fresh])
+    def _extend(self, connection: psycopg.Connection[Any], edge: merkle.RightEdge, leaves: Sequence[bytes]) -> bytes:
+        """Write the tiles that new entries fill, and the checkpoint over them: none stands without the others."""
+        tiles = edge.append(leaves)
         connection.cursor().executemany(
             "INSERT INTO log_tiles (shard, level, idx, root, data) VALUES (%s, %s, %s, %s, %s)",
             [(self._shard, tile.level, tile.index, merkle.tile_root(tile.data), tile.data) for tile in tiles],
