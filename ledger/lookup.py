@@ -13,7 +13,18 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from attribution.fingerprints import Fingerprints, bits, iscc_bits
-from ledger.database.tables import Generation, LogEntry, LogOutbox, LogPublished, LogShard, Record, Report, Stamp
+from ledger.database.tables import (
+    Generation,
+    LogEntry,
+    LogOutbox,
+    LogPolicy,
+    LogPublished,
+    LogShard,
+    LogWitnessed,
+    Record,
+    Report,
+    Stamp,
+)
 from ledger.errors import BadRequest, NotFound
 from ledger.log.statements import parse_statement
 
@@ -23,6 +34,16 @@ SOFT_BITS = {"iscc": 16, "pdq": 32}
 PDQ_QUALITY = 50  # below it a PDQ hash says little
 SOFT_LIMIT = 10
 ISCC = re.compile(r"ISCC:[A-Z2-7]{10,90}")
+
+
+class LogPlace(msgspec.Struct, frozen=True):
+    """Where a record's entry stands: integrated, on the log's own word. `witnessed` is the second fact: enough of the
+    policy's witnesses have cosigned a tree that holds it, so the operator cannot show others a log without it."""
+
+    origin: str
+    index: int
+    leaf_hash: str
+    witnessed: bool
 
 
 class RecordView(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +64,7 @@ class RecordView(msgspec.Struct, frozen=True, kw_only=True):
     manifest_urn: str | None
     claim_sha256: str | None
     report_sha256: str | None
-    log: dict[str, Any] | None
+    log: LogPlace | None
     redacted: bool
 
 
@@ -243,10 +264,21 @@ def file_key(session: Session, record_id: uuid.UUID) -> tuple[str, str]:
 
 def _views(session: Session, where: sa.ColumnElement[bool], limit: int) -> list[RecordView]:
     """The records `where`, with what their view needs, in one query; earliest first."""
+    policy = (
+        sa.select(LogPolicy.sha256)
+        .where(LogPolicy.shard == LogShard.name)
+        .order_by(LogPolicy.number.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    witnessed = sa.exists().where(
+        LogWitnessed.shard == LogShard.name, LogWitnessed.policy_sha256 == policy, LogWitnessed.size > LogEntry.idx
+    )
     place = (
-        sa.select(LogShard.origin, LogEntry.idx)
+        sa.select(LogShard.origin, LogEntry.idx, witnessed.label("witnessed"))
         .join(LogEntry, LogEntry.shard == LogShard.name)
-        .where(LogEntry.leaf_hash == Record.leaf_hash)
+        .join(LogPublished, LogPublished.shard == LogShard.name)
+        .where(LogEntry.leaf_hash == Record.leaf_hash, LogEntry.idx < LogPublished.size)
         .limit(1)
         .lateral("place")
     )
@@ -259,6 +291,7 @@ def _views(session: Session, where: sa.ColumnElement[bool], limit: int) -> list[
             Report.sha256,
             place.c.origin,
             place.c.idx,
+            place.c.witnessed,
         )
         .outerjoin(Generation, Generation.record_id == Record.id)
         .outerjoin(Stamp, Stamp.record_id == Record.id)
@@ -269,14 +302,17 @@ def _views(session: Session, where: sa.ColumnElement[bool], limit: int) -> list[
         .limit(limit)
     )
     return [
-        _view(record, _made(record.kind, model, declared, ai_origin), report_sha256, origin, index)
-        for record, model, declared, ai_origin, report_sha256, origin, index in rows
+        _view(
+            record,
+            _made(record.kind, model, declared, ai_origin),
+            report_sha256,
+            None if index is None else LogPlace(origin, index, record.leaf_hash.hex(), witnessed),
+        )
+        for record, model, declared, ai_origin, report_sha256, origin, index, witnessed in rows
     ]
 
 
-def _view(
-    record: Record, made: dict[str, Any] | None, report_sha256: bytes | None, origin: str | None, index: int | None
-) -> RecordView:
+def _view(record: Record, made: dict[str, Any] | None, report_sha256: bytes | None, log: LogPlace | None) -> RecordView:
     shown = record.listed and record.erased_at is None
     return RecordView(
         id=str(record.id),
@@ -294,7 +330,7 @@ def _view(
         manifest_urn=record.manifest_urn if shown else None,
         claim_sha256=_hex(record.claim_sha256) if shown else None,
         report_sha256=_hex(report_sha256) if shown else None,
-        log=None if index is None else {"origin": origin, "index": index, "leaf_hash": _hex(record.leaf_hash)},
+        log=log,
         redacted=record.erased_at is not None,
     )
 

@@ -23,7 +23,7 @@ from ledger.file_proof import Trust
 from ledger.keys.ring import load_anchors
 from ledger.log.notes import Kind, NoteVerifier
 from ledger.log.policy import load_policy
-from ledger.lookup import Candidate, RecordView
+from ledger.lookup import Candidate, LogPlace, RecordView
 from ledger.runtime import utc_now
 from ledger.settings import Settings
 from ledger.verdict import Answers
@@ -264,6 +264,11 @@ def _print_records(records: list[RecordView], candidates: list[Candidate]) -> No
         )
 
 
+def _place(log: LogPlace) -> str:
+    fact = "witnessed" if log.witnessed else "integrated, not witnessed"
+    return f"entry {log.index} of {log.origin} ({fact})"
+
+
 def _facts(record: RecordView) -> dict[str, Any]:
     if record.redacted:
         return {"content": "deleted on request"}
@@ -272,7 +277,7 @@ def _facts(record: RecordView) -> dict[str, Any]:
     named = model.get("name") if isinstance(model, dict) else model
     facts = {
         "made": " ".join(str(part) for part in (made.get("by"), named or made.get("declared_model")) if part),
-        "log": f"entry {record.log['index']} of {record.log['origin']}" if record.log else None,
+        "log": _place(record.log) if record.log else None,
         "size": f"{record.width} x {record.height} pixels" if record.width else None,
         "file": record.file_sha256,
         "pixels": record.pixel_sha256,

@@ -196,7 +196,7 @@ def _hand_over(runtime: Runtime, record_id: uuid.UUID, output: Path, force: bool
 
 
 def _said(record: RecordView) -> str:
-    place = f"entry {record.log['index']} of {record.log['origin']}" if record.log else "on its way into the log"
+    place = f"entry {record.log.index} of {record.log.origin}" if record.log else "on its way into the log"
     return f"{record.width} x {record.height} pixels, {place}"
 
 

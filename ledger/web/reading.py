@@ -208,7 +208,7 @@ def _entry_of(session: Session, record_id: uuid.UUID) -> tuple[str, bytes]:
         raise NotFound(
             f"no proof for {record_id} yet", code="proof_pending", next_step="ask again when the record is issued"
         )
-    return shard_of(view.log["origin"]), bytes.fromhex(view.log["leaf_hash"])
+    return shard_of(view.log.origin), bytes.fromhex(view.log.leaf_hash)
 
 
 def _progress(runtime: Runtime, record_id: uuid.UUID, kind: str) -> "Response[RecordView]":

@@ -93,6 +93,7 @@ def test_a_fork_ends_with_exit_code_1_and_says_where_the_evidence_is(log: Log, s
     assert (tmp_path / "state.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_what_is_out_of_reach_or_refused_has_exit_codes_of_its_own(log: Log, server: Server, tmp_path: Path) -> None:
     def error(expected: int, *more: str) -> str:
         done = run(server, log, tmp_path, "--json", *more)
@@ -127,6 +128,7 @@ def test_an_auditor_loads_no_database_no_networks_and_no_web_server() -> None:
     assert loaded.isdisjoint({"torch", "faiss", "cv2", "c2pa", "litestar", "sqlalchemy", "psycopg", "diffusers"})
 
 
+@pytest.mark.slow
 def test_a_log_of_66000_entries_that_grows_is_watched(tmp_path: Path) -> None:
     witness = Key("witness.example", 4)
     log = Log(ORIGIN, numbered(0, 66_000))

@@ -137,6 +137,7 @@ def _issue_and_die(settings: Settings, record_id: uuid.UUID, dies_at: str | None
         issue.finish(runtime, record_id, on_step)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dies_at", STEPS)
 def test_a_process_killed_after_any_step_leaves_one_whole_record_after_the_retry(
     runtime: Runtime, settings: Settings, dies_at: str

@@ -135,6 +135,7 @@ class Counting(Storage):
         super().put(key, data)
 
 
+@pytest.mark.slow
 def test_a_run_cut_off_anywhere_leaves_the_former_log_whole(
     quiet: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +203,7 @@ def _environment(runtime: Runtime) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_a_reader_of_an_export_that_goes_on_never_misses_a_file(quiet: Runtime, tmp_path: Path) -> None:
     folder, vkey = tmp_path / "www", quiet.keys.log.vkey
     destination = Storage(folder.as_uri())

@@ -203,6 +203,7 @@ def test_there_is_no_proof_of_what_is_not_in_the_log(database: Database, sequenc
         assert find(session, "2027", leaf) is None
 
 
+@pytest.mark.slow
 def test_a_proof_in_a_log_of_100_000_entries_needs_two_rows_and_little_time(
     database: Database, signer: NoteSigner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -296,6 +296,7 @@ def test_a_process_that_is_killed_leaves_all_of_its_batch_or_none(
     assert rows(database, "SELECT count(*) FROM log_outbox") == [(0,)]
 
 
+@pytest.mark.slow
 def test_no_checkpoint_that_anyone_saw_is_ever_contradicted_by_many_deaths(
     database: Database, settings: Settings, signer: NoteSigner
 ) -> None:

@@ -119,6 +119,7 @@ def test_a_damaged_state_answers_500_and_tells_nothing_of_it(served: Served, sig
     assert str(served.folder) not in answer.text
 
 
+@pytest.mark.slow
 def test_twenty_clients_at_once_move_it_forward_only(served: Served, signer: NoteSigner) -> None:
     seen: list[int] = []
 

@@ -191,6 +191,7 @@ def test_quorum_none_asks_and_never_says_witnessed(settings: Settings, tmp_path:
             assert witnessed(runtime) == []
 
 
+@pytest.mark.slow
 def test_a_witness_that_drips_its_answer_delays_nobody_else(
     settings: Settings, tmp_path: Path, log_key: NoteVerifier
 ) -> None:
@@ -314,6 +315,7 @@ def test_a_running_log_is_not_stopped_by_a_bare_claim(
 # ---- a claim at the start, and its override --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_bare_claim_keeps_a_log_from_starting_until_an_operator_overrides_it_in_an_entry(
     settings: Settings, tmp_path: Path, log_key: NoteVerifier
 ) -> None:

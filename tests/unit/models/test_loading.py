@@ -70,6 +70,7 @@ except NetworkError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hub", ["silent", "closed", "offline"])
 def test_a_hub_out_of_reach_is_one_quick_error(tmp_path: Path, hub: str) -> None:
     """A hub that accepts and never answers, one that is not there, and one that the user switched off."""
@@ -106,6 +107,7 @@ print(found.name, found.revision, len(found.info().weights_sha256))
 """
 
 
+@pytest.mark.slow
 def test_a_network_in_the_hub_cache_needs_no_network(tmp_path: Path) -> None:
     cached_hub(tmp_path)
     environment = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "PATH": ""}

@@ -86,6 +86,7 @@ assert "models.generator" not in sys.modules and "models.encoders.internvit" not
 """
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_that_was_not_asked_for(clip_folder: Path) -> None:
     run = subprocess.run([sys.executable, "-c", LAZY, str(clip_folder)], capture_output=True, text=True, timeout=200)
     assert run.returncode == 0, run.stderr
