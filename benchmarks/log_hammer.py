@@ -260,12 +260,11 @@ class Audit:
             assert (signed.size, signed.root, root) == (size, self._edge.root(), self._edge.root()), f"size {size}"
         for tile in tiles:
             stored = query(
-                "SELECT root, data FROM log_tiles WHERE shard = %s AND level = %s AND idx = %s",
+                "SELECT root, middle, data FROM log_tiles WHERE shard = %s AND level = %s AND idx = %s",
                 (SHARD, tile.level, tile.index),
             )
-            assert [tuple(row) for row in stored] == [(merkle.tile_root(tile.data), tile.data)], (
-                f"{tile.level}/{tile.index}"
-            )
+            wanted = (merkle.tile_root(tile.data), tile.middle, tile.data)
+            assert [tuple(row) for row in stored] == [wanted], f"{tile.level}/{tile.index}"
         assert self._edge.size == head.size, "the published head is no checkpoint"
 
     def read_journals(self) -> None:

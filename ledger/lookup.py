@@ -269,6 +269,7 @@ def _views(session: Session, where: sa.ColumnElement[bool], limit: int) -> list[
         .where(LogPolicy.shard == LogShard.name)
         .order_by(LogPolicy.number.desc())
         .limit(1)
+        .correlate(LogShard)
         .scalar_subquery()
     )
     witnessed = sa.exists().where(

@@ -331,17 +331,19 @@ class LogEntry(Base):
 
 
 class LogTile(Base):
-    """A full tile of 256 hashes (8,192 bytes), and the root of the tree over them: its hash in the level above.
+    """A full tile of 256 hashes (8,192 bytes), the sixteen hashes half-way up the tree over them, and its root: the
+    tile's hash in the level above.
 
     Partial tiles are derived from entries and from these roots, never stored.
     """
 
     __tablename__ = "log_tiles"
-    __table_args__ = (_digest("data", length=8192), _digest("root"))
+    __table_args__ = (_digest("data", length=8192), _digest("middle", length=512), _digest("root"))
     shard: Mapped[str] = mapped_column(sa.ForeignKey("log_shards.name"), primary_key=True)
     level: Mapped[int] = mapped_column(sa.SmallInteger, primary_key=True)
     idx: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True)
     root: Mapped[bytes]
+    middle: Mapped[bytes]
     data: Mapped[bytes]
 
 

@@ -219,8 +219,8 @@ class Sequencer:
         """Write the tiles that new entries fill, and the checkpoint over them: none stands without the others."""
         tiles = edge.append(leaves)
         connection.cursor().executemany(
-            "INSERT INTO log_tiles (shard, level, idx, root, data) VALUES (%s, %s, %s, %s, %s)",
-            [(self._shard, tile.level, tile.index, merkle.tile_root(tile.data), tile.data) for tile in tiles],
+            "INSERT INTO log_tiles (shard, level, idx, root, middle, data) VALUES (%s, %s, %s, %s, %s, %s)",
+            [(self._shard, tile.level, tile.index, tile.root, tile.middle, tile.data) for tile in tiles],
         )
         self._step("tiled")
         # Signed before the commit, but shown to nobody: a signature that is rolled back never leaves this process.

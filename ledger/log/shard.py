@@ -52,6 +52,7 @@ def published_head(query: Query, shard: str) -> Head | None:
 def tile_reader(query: Query, shard: str, size: int, ahead: Iterable[tuple[int, int]] = ()) -> merkle.TileReader:
     """Read tiles of the tree of `size` leaves: those named `ahead` as (level, index) in one query, others in one each.
 
+    Full tiles come with their `middle`, for `merkle.reader_of_tiles`.
     It raises Inconsistent code `log_incomplete` when rows that a tree of this size needs are not there. What it reads
     is what is stored: only a proof that leads to a signed root shows that it is right.
     """
@@ -137,7 +138,7 @@ def _read_tiles(query: Query, shard: str, size: int, wanted: Sequence[tuple[int,
         width = merkle.tile_width(level, index, size)
         first = index * merkle.TILE_WIDTH
         if width == merkle.TILE_WIDTH:
-            columns.append("(SELECT data FROM log_tiles WHERE shard = %s AND level = %s AND idx = %s)")
+            columns.append("(SELECT data || middle FROM log_tiles WHERE shard = %s AND level = %s AND idx = %s)")
             parameters += [shard, level, index]
         elif level == 0:
             columns.append(
@@ -154,6 +155,8 @@ def _read_tiles(query: Query, shard: str, size: int, wanted: Sequence[tuple[int,
     (row,) = query(f"SELECT {', '.join(columns)}", tuple(parameters))
     tiles = {place: bytes(tile or b"") for place, tile in zip(wanted, row, strict=True)}
     for (level, index), tile in tiles.items():
-        if len(tile) != merkle.tile_width(level, index, size) * merkle.HASH_BYTES:
+        width = merkle.tile_width(level, index, size)
+        middle = merkle.MIDDLE_BYTES if width == merkle.TILE_WIDTH else 0
+        if len(tile) != width * merkle.HASH_BYTES + middle:
             raise inconsistent(f"shard {shard} lacks what tile {level}/{index} of its size needs", "log_incomplete")
     return tiles

@@ -230,9 +230,11 @@ CREATE TABLE log_tiles (
     level  smallint NOT NULL,
     idx    bigint NOT NULL,
     root   bytea NOT NULL,
+    middle bytea NOT NULL,
     data   bytea NOT NULL,
     PRIMARY KEY (shard, level, idx),
     CONSTRAINT root_is_32_bytes CHECK (octet_length(root) = 32),
+    CONSTRAINT middle_is_512_bytes CHECK (octet_length(middle) = 512),
     CONSTRAINT data_is_8192_bytes CHECK (octet_length(data) = 8192)
 );
 

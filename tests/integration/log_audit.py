@@ -37,10 +37,9 @@ def audit(database: Database, signer: NoteSigner) -> list[Checkpoint]:
     assert leaves == [leaf for _, leaf, _ in stored]
     assert len(set(leaves)) == len(leaves)
 
-    tiles = rows(database, "SELECT level, idx, root, data FROM log_tiles WHERE shard = %s", SHARD)
-    rebuilt = {(tile.level, tile.index): tile.data for tile in merkle.RightEdge().append(leaves)}
-    assert {(level, idx): data for level, idx, _, data in tiles} == rebuilt
-    assert all(root == merkle.tile_root(data) for _, _, root, data in tiles)
+    tiles = rows(database, "SELECT level, idx, data, middle, root FROM log_tiles WHERE shard = %s", SHARD)
+    assert {merkle.Tile(*row) for row in tiles} == set(merkle.RightEdge().append(leaves))
+    assert all(root == merkle.tile_root(data) == merkle.tile_root(middle) for _, _, data, middle, root in tiles)
 
     heads = []
     stored = rows(database, "SELECT size, root, note FROM log_checkpoints WHERE shard = %s ORDER BY size", SHARD)

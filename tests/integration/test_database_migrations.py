@@ -125,8 +125,8 @@ def logged(app: psycopg.Connection) -> None:
     """One row in each of the log's tables, written as the service."""
     app.execute("INSERT INTO log_shards (name, origin, vkey) VALUES ('2026', 'localhost/ledger/2026', 'key')")
     app.execute("INSERT INTO log_entries (shard, idx, leaf_hash, entry) VALUES ('2026', 0, %s, 'x')", [b"h" * 32])
-    tile = [b"r" * 32, b"t" * 8192]
-    app.execute("INSERT INTO log_tiles (shard, level, idx, root, data) VALUES ('2026', 0, 0, %s, %s)", tile)
+    tile = [b"r" * 32, b"m" * 512, b"t" * 8192]
+    app.execute("INSERT INTO log_tiles (shard, level, idx, root, middle, data) VALUES ('2026', 0, 0, %s, %s, %s)", tile)
     app.execute("INSERT INTO log_checkpoints (shard, size, root, note) VALUES ('2026', 1, %s, 'n')", [b"r" * 32])
 
 

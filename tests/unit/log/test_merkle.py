@@ -344,9 +344,13 @@ def test_proofs_from_tiles_are_those_from_leaves_over_three_levels(size: int) ->
     edge, tiles = tiles_of(leaves)
     from_leaves = merkle.reader_over(leaves)
     from_tiles = merkle.reader_of_tiles(lambda level, index: tiles[level, index])
+    halves = {place: merkle.Tile.of(*place, tile).middle for place, tile in tiles.items() if len(tile) == 8192}
+    with_middles = merkle.reader_of_tiles(lambda level, index: tiles[level, index] + halves.get((level, index), b""))
     assert edge.root() == merkle.root_at(from_leaves, size) == merkle.root_at(from_tiles, size)
     for index in (0, 1, 255, 256, 65_279, 65_280, size - 1):
-        assert merkle.inclusion_proof(from_tiles, index, size) == merkle.inclusion_proof(from_leaves, index, size)
+        path = merkle.inclusion_proof(from_leaves, index, size)
+        assert merkle.inclusion_proof(from_tiles, index, size) == path
+        assert merkle.inclusion_proof(with_middles, index, size) == path
     for old in (1, 255, 256, 257, 65_280, size - 1):
         assert merkle.consistency_proof(from_tiles, old, size) == merkle.consistency_proof(from_leaves, old, size)
 
