@@ -9,7 +9,6 @@ import click
 import rich_click
 
 from ledger.commands.frame import Group, Invocation, answer_json, err, json_option, out, resume_with, shown
-from ledger.commands.overriding import override
 from ledger.errors import BadRequest, Conflict
 
 # One export to one destination at a time: two would take turns in moving its checkpoint back.
@@ -21,15 +20,12 @@ def log() -> None:
     """Export the log, and settle what its sequencer refuses to decide by itself."""
 
 
-log.add_command(override)
-
-
-@log.command("export", epilog="Example: lawful log export file:///srv/www/log/2026")
-@click.argument("url")
+@log.command("export", epilog="Example: lawful log export /srv/www/log/2026")
+@click.argument("url", metavar="FOLDER|URL")
 @json_option
 @click.pass_obj
 def log_export(invocation: Invocation, url: str, as_json: bool) -> None:
-    """Bring the log's checkpoint, tiles and entries to URL: a folder (file:///…) or a bucket (s3://, gs://, az://).
+    """Bring the log's checkpoint, tiles and entries to a folder or a bucket (s3://, gs://, az://).
 
     Only what is new is written, the checkpoint last; so the destination is a whole log at any moment, and a run that
     was cut off is finished by the next one. Any web server or CDN can serve it, without this program. Run it as often
@@ -40,7 +36,7 @@ def log_export(invocation: Invocation, url: str, as_json: bool) -> None:
     from ledger.log.state import policy_in_force
     from ledger.storage import Storage
 
-    _ready(url)
+    url = _ready(url)
     settings = invocation.settings()
     resume_with("what was exported stays, and is whole; run the same command again")
     with founded(settings) as runtime:
@@ -72,17 +68,19 @@ def log_export(invocation: Invocation, url: str, as_json: bool) -> None:
         out().print(f"{head.size:,} entries of {shown(settings.origin)} lie at {shown(url)}", soft_wrap=True)
 
 
-def _ready(url: str) -> None:
-    """A folder is made so that a web server may read it; a URL without a scheme is most likely a forgotten one."""
+def _ready(destination: str) -> str:
+    """The URL to export to. A folder is made so that a web server may read it."""
+    url = destination if "://" in destination else Path(destination).absolute().as_uri()
     parts = urlsplit(url)
-    if not parts.scheme or (parts.scheme == "file" and not parts.path.startswith("/")):
-        raise BadRequest(
-            f"{url[:200]!r} is not a URL to export to",
-            code="export_url_invalid",
-            next_step=f"for a folder write {Path(url).absolute().as_uri() if not parts.scheme else 'file:///folder'}",
-        )
     if parts.scheme == "file":
+        if not parts.path.startswith("/") or parts.netloc:
+            raise BadRequest(
+                f"{url[:200]!r} is not a folder of this machine",
+                code="export_url_invalid",
+                next_step="give the folder's path, or file:///folder",
+            )
         Path(url2pathname(parts.path)).mkdir(parents=True, exist_ok=True)
+    return url
 
 
 @log.command("adopt", epilog="Example: lawful log adopt")
