@@ -5,94 +5,21 @@ A manner takes the labels (subjects.py), the studio's palette (one colour per la
 """
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from models.atelier.drawing import INK, PAPER, Manner, X, Y, at, blur, cells, clip, edges, grow, jittered, noise
 from models.atelier.subjects import ACCENT, BODY, DETAIL, GRID, GROUND, PART, SKY
-
-Manner = Callable[[np.ndarray, np.ndarray, random.Random], np.ndarray]
-PAPER, INK = 6, 7
-_Y, _X = np.mgrid[0:GRID, 0:GRID].astype(np.int64)
-
-
-def _noise(rng: random.Random) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64(rng.getrandbits(64)))
-
-
-def _edges(labels: np.ndarray) -> np.ndarray:
-    """Cells whose right or lower neighbour differs."""
-    found = np.zeros(labels.shape, bool)
-    found[:-1] |= labels[:-1] != labels[1:]
-    found[:, :-1] |= labels[:, :-1] != labels[:, 1:]
-    return found
-
-
-def _grow(mask: np.ndarray, steps: int) -> np.ndarray:
-    """Dilate by alternately a cross and a square: close to a disc."""
-    for i in range(steps):
-        out = mask.copy()
-        out[1:] |= mask[:-1]
-        out[:-1] |= mask[1:]
-        side = out if i % 2 else mask
-        out2 = out.copy()
-        out2[:, 1:] |= side[:, :-1]
-        out2[:, :-1] |= side[:, 1:]
-        mask = out2
-    return mask
-
-
-def _blur(plane: np.ndarray, radius: int, times: int = 2) -> np.ndarray:
-    """Box blur along both axes, in integers."""
-    width = 2 * radius + 1
-    for _ in range(times):
-        for axis in (0, 1):
-            pad = [(0, 0)] * plane.ndim
-            pad[axis] = (radius + 1, radius)
-            total = np.cumsum(np.pad(plane, pad, mode="edge").astype(np.int64), axis)
-            n = plane.shape[axis]
-            plane = (np.take(total, range(width, width + n), axis) - np.take(total, range(n), axis)) // width
-    return np.asarray(plane)
-
-
-def _clip(picture: np.ndarray) -> np.ndarray:
-    return np.asarray(np.clip(picture, 0, 255), np.uint8)
-
-
-def _cells(points: np.ndarray) -> np.ndarray:
-    """Index of the nearest point for every cell (Voronoi)."""
-    best = np.full((GRID, GRID), 1 << 40, np.int64)
-    index = np.zeros((GRID, GRID), np.int64)
-    for i, (y, x) in enumerate(points):
-        far = (_Y - y) ** 2 + (_X - x) ** 2
-        near = far < best
-        best[near], index[near] = far[near], i
-    return index
-
-
-def _jittered(step: int, rng: random.Random, amount: int) -> list[tuple[int, int]]:
-    return [
-        (
-            y + rng.randrange(-amount, amount + 1),
-            x + (step // 2 if (y // step) % 2 else 0) + rng.randrange(-amount, amount + 1),
-        )
-        for y in range(0, GRID + step, step)
-        for x in range(0, GRID + step, step)
-    ]
-
-
-def _at(labels: np.ndarray, y: int, x: int) -> int:
-    return int(labels[min(max(y, 0), GRID - 1), min(max(x, 0), GRID - 1)])
 
 
 def stipple(labels: np.ndarray, colours: np.ndarray, rng: random.Random) -> np.ndarray:
     sheet = Image.new("RGB", (GRID, GRID), tuple(map(int, colours[PAPER])))
     pen = ImageDraw.Draw(sheet)
     radius = {SKY: 0, GROUND: 2, BODY: 4, PART: 4, ACCENT: 3, DETAIL: 4}
-    for i, (y, x) in enumerate(_jittered(7, rng, 1)):
-        label = _at(labels, y, x)
+    for i, (y, x) in enumerate(jittered(7, rng, 1)):
+        label = at(labels, y, x)
         r = radius[label] if label != SKY else (1 if i % 3 == 0 else -1)
         if r >= 0:
             pen.ellipse([x - r, y - r, x + r, y + r], fill=tuple(map(int, colours[label])))
@@ -111,77 +38,77 @@ def hatch(labels: np.ndarray, colours: np.ndarray, rng: random.Random) -> np.nda
     }
     ink = np.zeros(labels.shape, bool)
     for label, (a, b, period, width) in lines.items():
-        ink |= (labels == label) & ((a * _X + b * _Y + shift) % period < width)
-    ink |= (labels == DETAIL) & ((_X - _Y + shift) % 12 < 5)
-    ink |= _grow(_edges(labels), 1)
+        ink |= (labels == label) & ((a * X + b * Y + shift) % period < width)
+    ink |= (labels == DETAIL) & ((X - Y + shift) % 12 < 5)
+    ink |= grow(edges(labels), 1)
     picture = np.where(ink[..., None], colours[INK], colours[PAPER])
     tint = (labels == ACCENT) & ~ink
     picture[tint] = colours[ACCENT]
-    return _clip(picture)
+    return clip(picture)
 
 
 def glass(labels: np.ndarray, colours: np.ndarray, rng: random.Random) -> np.ndarray:
-    points = np.array(_jittered(38, rng, 11))
-    index = _cells(points)
+    points = np.array(jittered(38, rng, 11))
+    index = cells(points)
     piece = index * 8 + labels
-    shade = _noise(rng).integers(-44, 45, (len(points) * 8, 1)) + np.zeros((1, 3), np.int64)
-    light = 14 - ((_X - 128) ** 2 + (_Y - 128) ** 2) // 900
+    shade = noise(rng).integers(-44, 45, (len(points) * 8, 1)) + np.zeros((1, 3), np.int64)
+    light = 14 - ((X - 128) ** 2 + (Y - 128) ** 2) // 900
     picture = colours[labels] + shade[piece] + light[..., None]
-    picture[_grow(_edges(index), 1)] = colours[INK]
-    picture[_grow(_edges(labels), 3)] = colours[INK]
-    return _clip(picture)
+    picture[grow(edges(index), 1)] = colours[INK]
+    picture[grow(edges(labels), 3)] = colours[INK]
+    return clip(picture)
 
 
 def wash(labels: np.ndarray, colours: np.ndarray, rng: random.Random) -> np.ndarray:
-    noise = _noise(rng)
-    wobble = [_blur(noise.integers(-4000, 4001, (GRID, GRID)), 10) // 36 for _ in range(2)]
-    bent = labels[np.clip(_Y + wobble[0], 0, GRID - 1), np.clip(_X + wobble[1], 0, GRID - 1)]
+    grains = noise(rng)
+    wobble = [blur(grains.integers(-4000, 4001, (GRID, GRID)), 10) // 36 for _ in range(2)]
+    bent = labels[np.clip(Y + wobble[0], 0, GRID - 1), np.clip(X + wobble[1], 0, GRID - 1)]
     picture = np.broadcast_to(colours[PAPER], (GRID, GRID, 3)).astype(np.int64)
-    cloud = _blur(noise.integers(-3000, 3001, (GRID, GRID)), 12) // 4
+    cloud = blur(grains.integers(-3000, 3001, (GRID, GRID)), 12) // 4
     for label in range(6):
         mask = (bent == label).astype(np.int64) * 1024
-        soft = _blur(mask, 5)
-        rim = np.clip(soft - _blur(mask, 11), 0, 1024)
+        soft = blur(mask, 5)
+        rim = np.clip(soft - blur(mask, 11), 0, 1024)
         amount = np.clip(soft * 3 // 5 + rim + soft * cloud // 1024, 0, 1024)[..., None]
         picture = (picture * (1024 - amount) + (picture * colours[label] // 255) * amount) // 1024
-    return _clip(picture)
+    return clip(picture)
 
 
 def cut(labels: np.ndarray, colours: np.ndarray, rng: random.Random) -> np.ndarray:
-    grain = _noise(rng).integers(-5, 6, (GRID, GRID, 1))
+    grain = noise(rng).integers(-5, 6, (GRID, GRID, 1))
     picture = np.broadcast_to(colours[SKY], (GRID, GRID, 3)).astype(np.int64)
     for label in range(1, 6):
         above = (labels >= label).astype(np.int64) * 1024
         mine = labels == label
-        shadow = np.roll(_blur(above * (labels == label), 3), (9, 7), (0, 1))[..., None] * 5 // 8
+        shadow = np.roll(blur(above * (labels == label), 3), (9, 7), (0, 1))[..., None] * 5 // 8
         picture = picture * (1024 - shadow) // 1024
         picture[mine] = colours[label]
         lit = mine & ~np.roll(mine, (3, 2), (0, 1))
         picture[lit] = (picture[lit] * 3 + 255 * 2) // 5
-    return _clip(picture + grain)
+    return clip(picture + grain)
 
 
 def contour(labels: np.ndarray, colours: np.ndarray, rng: random.Random) -> np.ndarray:
     depth = np.zeros(labels.shape, np.int64)
-    front = _edges(np.where(labels >= BODY, BODY, labels))
-    seam = _edges(labels)
+    front = edges(np.where(labels >= BODY, BODY, labels))
+    seam = edges(labels)
     reached = front
     for _ in range(1, 72):
-        reached = _grow(reached, 1)
+        reached = grow(reached, 1)
         depth += ~reached
     depth = depth.max() - depth
     lines = (depth + rng.randrange(3)) % 14 < 5
     inner = labels >= BODY
     picture = np.where(lines[..., None], colours[labels], colours[PAPER])
     picture[inner & ~lines] = (colours[labels] + 2 * colours[PAPER])[inner & ~lines] // 3
-    picture[_grow(seam & inner, 2)] = colours[INK]
-    return _clip(picture)
+    picture[grow(seam & inner, 2)] = colours[INK]
+    return clip(picture)
 
 
 def mosaic(labels: np.ndarray, colours: np.ndarray, rng: random.Random) -> np.ndarray:
-    step, noise = 14, _noise(rng)
+    step, grains = 14, noise(rng)
     oy, ox = rng.randrange(step), rng.randrange(step)
-    y, x = (_Y + oy) // step, (_X + ox) // step
+    y, x = (Y + oy) // step, (X + ox) // step
     n = GRID // step + 2
     picture = np.zeros((GRID, GRID, 3), np.int64)
     picture[:] = colours[INK]
@@ -189,80 +116,80 @@ def mosaic(labels: np.ndarray, colours: np.ndarray, rng: random.Random) -> np.nd
     weight = np.array([4, 4, 5, 5, 6, 8])
     np.add.at(count, (y.ravel(), x.ravel(), labels.ravel()), 1)
     tile = (count * weight).argmax(2)
-    shade = noise.integers(-26, 27, (n, n, 1))
+    shade = grains.integers(-26, 27, (n, n, 1))
     flat = colours[tile] + shade
-    face = ((_Y + oy) % step >= 3) & ((_X + ox) % step >= 3)
-    shine = ((_Y + oy) % step < 6) & face
+    face = ((Y + oy) % step >= 3) & ((X + ox) % step >= 3)
+    shine = ((Y + oy) % step < 6) & face
     picture[face] = flat[y, x][face]
     picture[shine] += 26
-    return _clip(picture)
+    return clip(picture)
 
 
 def halftone(labels: np.ndarray, colours: np.ndarray, rng: random.Random) -> np.ndarray:
     step, phase = 16, rng.randrange(16)
-    u, v = (_X + _Y + phase) % step - step // 2, (_X - _Y + phase) % step - step // 2
-    reach = np.array([22, 46, 0, 74, 0, 150])[labels] * (100 + (_Y - 128) // 4) // 100
+    u, v = (X + Y + phase) % step - step // 2, (X - Y + phase) % step - step // 2
+    reach = np.array([22, 46, 0, 74, 0, 150])[labels] * (100 + (Y - 128) // 4) // 100
     dot = (u * u + v * v) < reach
     plain = np.stack([colours[PAPER], colours[PAPER], colours[BODY], colours[BODY], colours[ACCENT], colours[PAPER]])
     spot = np.stack([colours[SKY], colours[GROUND], colours[BODY], colours[PART], colours[ACCENT], colours[DETAIL]])
     picture = np.where(dot[..., None], spot[labels], plain[labels])
-    shape = _edges(np.where(labels >= BODY, labels, 0))
-    picture[_grow(shape, 2)] = colours[INK]
-    return _clip(picture)
+    shape = edges(np.where(labels >= BODY, labels, 0))
+    picture[grow(shape, 2)] = colours[INK]
+    return clip(picture)
 
 
 def woodcut(labels: np.ndarray, colours: np.ndarray, rng: random.Random) -> np.ndarray:
-    noise = _noise(rng)
-    wave = _blur(noise.integers(-4000, 4001, (GRID, GRID)), 14) // 30
+    grains = noise(rng)
+    wave = blur(grains.integers(-4000, 4001, (GRID, GRID)), 14) // 30
     cy, cx = GRID // 2 + rng.randrange(-40, 41), GRID // 2 + rng.randrange(-40, 41)
-    rays = np.abs(_X - cx) + 2 * np.abs(_Y - cy)
+    rays = np.abs(X - cx) + 2 * np.abs(Y - cy)
     white = {
         SKY: (rays + 2 * wave) % 26 < 5,
-        GROUND: (_Y + wave) % 16 < 7,
-        PART: (_X + _Y + wave) % 16 < 8,
+        GROUND: (Y + wave) % 16 < 7,
+        PART: (X + Y + wave) % 16 < 8,
         DETAIL: np.zeros(labels.shape, bool),
     }
     carved = np.isin(labels, (BODY,))
     for label, mask in white.items():
         carved |= (labels == label) & mask
-    carved |= (labels == BODY) & ((_X + wave) % 18 > 3)
-    carved &= ~((labels == BODY) & ((_X + wave) % 18 < 4) & (_X > GRID // 2))
+    carved |= (labels == BODY) & ((X + wave) % 18 > 3)
+    carved &= ~((labels == BODY) & ((X + wave) % 18 < 4) & (X > GRID // 2))
     picture = np.where(carved[..., None], colours[PAPER], colours[INK])
     picture[labels == ACCENT] = colours[ACCENT]
-    outline = _grow(_edges(np.where(labels >= BODY, BODY, 0)), 2)
+    outline = grow(edges(np.where(labels >= BODY, BODY, 0)), 2)
     picture[outline] = colours[PAPER]
-    picture[_grow(_edges(labels), 1) & (labels >= BODY)] = colours[INK]
-    return _clip(picture)
+    picture[grow(edges(labels), 1) & (labels >= BODY)] = colours[INK]
+    return clip(picture)
 
 
 def neon(labels: np.ndarray, colours: np.ndarray, rng: random.Random) -> np.ndarray:
     picture = np.zeros((GRID, GRID, 3), np.int64)
     picture[:] = colours[PAPER]
     for label in (GROUND, BODY, PART, ACCENT, DETAIL):
-        tube = _grow(_edges(labels == label), 2).astype(np.int64) * 1024
-        glow = (_blur(tube, 9) * 3 // 2 + _blur(tube, 3) // 2)[..., None]
+        tube = grow(edges(labels == label), 2).astype(np.int64) * 1024
+        glow = (blur(tube, 9) * 3 // 2 + blur(tube, 3) // 2)[..., None]
         picture += colours[label] * np.minimum(glow, 1024) // 1024
         core = tube > 0
         picture[core] = (colours[label] * 2 + 255)[None] // 3
-    bricks = ((_Y + rng.randrange(24)) % 24 < 2) | ((_X + 20 * ((_Y // 24) % 2)) % 40 < 2)
+    bricks = ((Y + rng.randrange(24)) % 24 < 2) | ((X + 20 * ((Y // 24) % 2)) % 40 < 2)
     picture[bricks & (picture.sum(2) < 200)] += 12
-    return _clip(picture)
+    return clip(picture)
 
 
 def stitch(labels: np.ndarray, colours: np.ndarray, rng: random.Random) -> np.ndarray:
     step = 12
-    u, v = _X % step, _Y % step
+    u, v = X % step, Y % step
     middle = labels[
-        np.minimum(_Y // step * step + step // 2, GRID - 1), np.minimum(_X // step * step + step // 2, GRID - 1)
+        np.minimum(Y // step * step + step // 2, GRID - 1), np.minimum(X // step * step + step // 2, GRID - 1)
     ]
     n = GRID // step + 1
-    shade = _noise(rng).integers(-12, 13, (n, n, 1))[_Y // step, _X // step]
+    shade = noise(rng).integers(-12, 13, (n, n, 1))[Y // step, X // step]
     up, down = np.abs(u - v) <= 2, np.abs(u + v - step + 1) <= 2
-    cloth = colours[PAPER] - 16 * (((_X // 3) + (_Y // 3)) % 2)[..., None]
+    cloth = colours[PAPER] - 16 * (((X // 3) + (Y // 3)) % 2)[..., None]
     thread = middle != SKY
     picture = np.where((thread & down)[..., None], colours[middle] * 3 // 4 + shade, cloth)
     picture = np.where((thread & up)[..., None], colours[middle] + shade, picture)
-    return _clip(picture)
+    return clip(picture)
 
 
 def strokes(labels: np.ndarray, colours: np.ndarray, rng: random.Random) -> np.ndarray:
@@ -270,10 +197,10 @@ def strokes(labels: np.ndarray, colours: np.ndarray, rng: random.Random) -> np.n
     pen = ImageDraw.Draw(sheet)
     run = {SKY: (26, 4), GROUND: (30, -3), BODY: (12, 14), PART: (-12, 12), ACCENT: (10, 8), DETAIL: (4, 8)}
     for layer, (step, width) in enumerate(((16, 17), (11, 11), (8, 6))):
-        points = _jittered(step, rng, step // 2)
+        points = jittered(step, rng, step // 2)
         rng.shuffle(points)
         for y, x in points:
-            label = _at(labels, y, x)
+            label = at(labels, y, x)
             if layer == 2 and label < BODY:
                 continue
             shade, warm = rng.randrange(-26, 27), rng.randrange(-12, 13)
