@@ -51,7 +51,7 @@ CHANNEL = "log_checkpoint"
 _PUBLISH = """
     WITH published AS (
         INSERT INTO log_published (shard, size)
-        SELECT %(shard)s, %(size)s FROM (SELECT set_config('synchronous_commit', 'off', true)) AS unhurried
+        VALUES (%(shard)s, %(size)s)
         ON CONFLICT (shard) DO UPDATE SET size = EXCLUDED.size, published_at = now()
         WHERE log_published.size < EXCLUDED.size
         RETURNING size

@@ -41,7 +41,7 @@ def newest_head(query: Query, shard: str) -> Head | None:
 def published_head(query: Query, shard: str) -> Head | None:
     """The newest checkpoint that is durable beside the log's key too, which alone may be shown; None before the first.
 
-    After a crash of the database it may for a moment be older than one shown before, until a sequencer opens the log.
+    It is durable before anybody sees it: not even a crash of the database shows an older one afterwards.
     """
     rows = query(
         "SELECT size, root, note FROM log_published JOIN log_checkpoints USING (shard, size) WHERE shard = %s", (shard,)
