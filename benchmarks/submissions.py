@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from benchmarks.measuring import show, spread, throwaway_ledger
 from ledger import submissions
 from ledger.commands.work import api_key_for
-from ledger.log import sequence
+from ledger.log import cbor_sequence
 from ledger.log.declarations import DECLARATION, checked
 from ledger.log.entries import append_many
 from ledger.log.statements import StatementKey, sign_statement
@@ -136,7 +136,7 @@ def main() -> None:
         public_key = Ed25519PublicKey.from_public_bytes(key.public_key)
         bare = {}
         begun = time.process_time()
-        for item in sequence.items(bodies[0]):
+        for item in cbor_sequence.items(bodies[0]):
             public_key.verify(item.signature, item.signed)
         bare["signatures alone"] = options.batch / (time.process_time() - begun)
         begun = time.process_time()

@@ -19,8 +19,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ledger.errors import BadRequest, LedgerError, NotAllowed, TooLarge
-from ledger.log import sequence
-from ledger.log.sequence import Sign1
+from ledger.log import cbor_sequence
+from ledger.log.cbor_sequence import Sign1
 from ledger.log.statements import StatementError, parse_statement
 
 DECLARATION = "lawful-ledger/declaration/1"
@@ -76,7 +76,7 @@ def checked(body: bytes, signers: Signers, *, batch: bool) -> list[bytes]:
     taken: list[bytes] = []
     known: dict[bytes, Ed25519PublicKey] = {}
     try:
-        for item in sequence.items(body):
+        for item in cbor_sequence.items(body):
             if not batch and len(item.raw) != len(body):
                 raise StatementError(f"{len(body) - len(item.raw)} bytes after the statement")
             if len(taken) == MAX_BATCH:

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ledger.errors import LedgerError
-from ledger.log import sequence
+from ledger.log import cbor_sequence
 from ledger.log.declarations import DECLARATION, BatchRefused, Signers, checked, issuer_of
 from ledger.log.statements import StatementError, StatementKey, sign_statement, verify_statement
 
@@ -28,7 +28,7 @@ RAW = declared(1)
 def test_a_sequence_is_taken_apart_where_it_was_put_together(numbers: list[int]) -> None:
     statements = [declared(number) for number in numbers]
     assert checked(b"".join(statements), SIGNERS, batch=True) == statements
-    for item, raw in zip(sequence.items(b"".join(statements)), statements, strict=True):
+    for item, raw in zip(cbor_sequence.items(b"".join(statements)), statements, strict=True):
         assert item.raw == raw
         assert verify_statement(raw, KEY.public_key).raw == raw
 

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from docs.examples.log import example
 from ledger.errors import LedgerError, NotFound
 from ledger.log.announcements import KeyHistory, read_announcement
+from ledger.log.cbor_sequence import items
 from ledger.log.cosignatures import Cosigner, add_signatures, cosigned_at, parse_signature_lines
 from ledger.log.notes import Checkpoint, Note, NoteError, NoteSigner, NoteVerifier, TlogProof, open_note
 from ledger.log.policy import Policy
 from ledger.log.receipts import ReceiptError, verify_receipt
-from ledger.log.sequence import items
 from ledger.log.statements import (
     MAX_ENTRY_BYTES,
     Statement,

@@ -19,8 +19,7 @@ from ledger.log import entries
 from ledger.log.statements import sign_statement
 from ledger.runtime import Runtime, open_runtime, sequencing
 from ledger.settings import Settings
-
-from .http_ledger import generated, looked, png, served, with_a_port
+from tests.integration.http_ledger import generated, looked, png, served, with_a_port
 
 pytestmark = pytest.mark.postgres
 
