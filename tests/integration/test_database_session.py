@@ -68,6 +68,7 @@ def test_the_dsn_for_asynchronous_clients_reaches_the_same_database(database: Da
         assert there.execute(asked).fetchone() == here.execute(asked).fetchone()
 
 
+@pytest.mark.slow
 def test_opening_a_warm_embedded_database_costs_less_than_150_ms(embedded_home: Path) -> None:
     settings = Settings(_env_file=None, home=embedded_home)
     with open_database(settings):

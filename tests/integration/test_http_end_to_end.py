@@ -16,6 +16,7 @@ from .small_networks import save_clip, save_flux
 pytestmark = [pytest.mark.postgres, pytest.mark.xdist_group("worker")]
 
 
+@pytest.mark.slow
 def test_an_image_made_and_one_stamped_over_http_are_recognised_by_anyone(settings: Settings, tmp_path: Path) -> None:
     settings = with_a_port(settings)
     key = genesis.found(settings).api_key

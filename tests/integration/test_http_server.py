@@ -29,6 +29,7 @@ def founded(settings: Settings) -> Settings:
     return settings
 
 
+@pytest.mark.slow
 @LINUX
 def test_an_endless_upload_is_refused_early_and_fills_neither_memory_nor_disk(founded: Settings) -> None:
     with process(founded) as web, socket.create_connection(("127.0.0.1", founded.port)) as connection:
@@ -74,6 +75,7 @@ def test_an_announced_upload_over_the_limit_or_without_a_key_is_refused_unread(f
         assert "faiss" not in maps
 
 
+@pytest.mark.slow
 def test_the_server_tells_nothing_of_itself_and_ends_when_it_is_told_to(founded: Settings) -> None:
     with process(founded) as web:
         response = httpx.post(
@@ -90,6 +92,7 @@ def test_the_server_tells_nothing_of_itself_and_ends_when_it_is_told_to(founded:
         assert time.monotonic() - began < 15
 
 
+@pytest.mark.slow
 def test_no_answer_waits_for_the_network_to_gather_it(founded: Settings) -> None:
     """Nagle's algorithm against a delayed ACK costs every single answer 40 ms; the fastest of many would show it."""
     with process(founded), httpx.Client(base_url=f"http://127.0.0.1:{founded.port}", trust_env=False) as client:

@@ -128,6 +128,7 @@ def test_another_logs_key_proves_nothing(journalist: Journalist) -> None:
     assert "no key given here is that log's" in answer["verdict"]
 
 
+@pytest.mark.slow
 def test_a_key_that_is_none_is_refused_before_the_file_is_judged(runtime: Runtime, journalist: Journalist) -> None:
     witness = Cosigner.generate("w.example")
     for options in (
@@ -203,6 +204,7 @@ def test_witnesses_are_counted_against_the_checkers_policy(
     assert words in answer["verdict"]
 
 
+@pytest.mark.slow
 def test_a_policy_names_the_log_too_and_witness_keys_alone_are_counted(
     runtime: Runtime, journalist: Journalist, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -49,6 +49,7 @@ def test_a_growing_log_is_followed_from_any_size_to_any_other(state: Path, readi
             assert told.report.size == size
 
 
+@pytest.mark.slow
 def test_a_log_grows_over_66000_entries_and_upper_tiles_are_checked(state: Path) -> None:
     log = Log(ORIGIN, numbered(0, 65_000))
     with Server(log.files, PREFIX) as server:

@@ -344,6 +344,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_whatever_was_handed_out_before_a_kill_is_remembered_after_it(
     witness: Witness, log: Log, tmp_path: Path
 ) -> None:

@@ -27,6 +27,7 @@ def test_nothing_is_learned_from_a_studio_that_forbids_it(tmp_path: Path, monkey
     assert set(drawn) == {studio.name for studio in STUDIOS} - forbidden
 
 
+@pytest.mark.slow
 def test_the_recipe_gives_a_pipeline_and_goes_on_where_it_was_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
