@@ -16,7 +16,7 @@ test: lint
 
 # Whole processes interrupted, killed and doubled: minutes more. Continuous integration runs both.
 slow: $(VENV)/.ready
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow -n 2
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
