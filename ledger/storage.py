@@ -1,7 +1,6 @@
 """Where files lie: a folder by default, else any bucket obstore can open. What `put` returned from is durable."""
 
 import datetime as dt
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,6 +10,7 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, from_url
 
+from ledger.durable import sync
 from ledger.errors import LedgerError, NotFound, StorageFull, Unavailable
 
 
@@ -77,11 +77,7 @@ class Storage:
         """Without this a power cut could lose a file whose record is already acknowledged, or a folder made for it."""
         path = folder / key
         for target in (path, *path.parents[: len(path.relative_to(folder).parts)]):
-            descriptor = os.open(target, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync(target)
 
 
 def _modified(path: Path) -> dt.datetime:

@@ -8,7 +8,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -191,9 +191,7 @@ class Submitted(msgspec.Struct, frozen=True):
     size: int | None = None
 
 
-def places(
-    session: Session, shard: str, leaves: Sequence[bytes], until: Literal["integrated", "witnessed"]
-) -> Submitted:
+def places(session: Session, shard: str, leaves: Sequence[bytes], until: entries.Fact) -> Submitted:
     """Where the statements stand under the newest published, or witnessed, checkpoint; `size` only if it covers all."""
     head = "log_published" if until == "integrated" else "log_witnessed"
     rows = session.execute(

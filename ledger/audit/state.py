@@ -19,6 +19,7 @@ import msgspec
 from ledger.audit.entries import LearntKey
 from ledger.audit.findings import Refuted
 from ledger.audit.trust import SignedCheckpoint, Trust, open_checkpoint
+from ledger.durable import sync
 from ledger.errors import BadRequest, Conflict
 
 VERSION = 1
@@ -106,11 +107,7 @@ def _write(path: Path, content: bytes) -> None:
         written.replace(path)
     finally:
         written.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(path.parent)
 
 
 def _unusable(detail: str) -> BadRequest:

@@ -1,7 +1,9 @@
 """`lawful log`: the log as files for any web server, and the two decisions about it that only an operator can take."""
 
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -33,6 +35,7 @@ def log_export(invocation: Invocation, url: str, as_json: bool) -> None:
     """
     from ledger.commands.work import founded
     from ledger.log.export import export
+    from ledger.log.shard import query_of
     from ledger.log.state import policy_in_force
     from ledger.storage import Storage
 
@@ -41,9 +44,9 @@ def log_export(invocation: Invocation, url: str, as_json: bool) -> None:
     resume_with("what was exported stays, and is whole; run the same command again")
     with founded(settings) as runtime:
 
-        def query(sql: str, parameters: tuple[object, ...]) -> list[tuple[object, ...]]:
+        def query(sql: str, parameters: tuple[Any, ...]) -> Sequence[Sequence[Any]]:
             with runtime.sessions() as session:  # a connection for each: a bucket may take minutes in between
-                return [tuple(row) for row in session.connection().exec_driver_sql(sql, parameters)]
+                return query_of(session)(sql, parameters)
 
         def tell(done: int, of: int) -> None:
             if done < of:
@@ -95,7 +98,7 @@ def log_adopt(invocation: Invocation, as_json: bool) -> None:
     """
     from ledger.commands.work import founded
     from ledger.log.head import adopt
-    from ledger.web.log import query_of
+    from ledger.log.shard import query_of
 
     with founded(invocation.settings()) as runtime, runtime.sessions() as session:
         checkpoint = adopt(runtime.head, runtime.keys.log.verifier, query_of(session), runtime.shard)

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from ledger.durable import sync
 from ledger.errors import Inconsistent, NotAllowed, NotFound
 
 
@@ -67,15 +68,6 @@ def _check_private(checked: Path, folder: Path) -> None:
             code="keys_exposed",
             next_step=f"Run: chmod -R go= {folder}, and ask who could have read it.",
         )
-
-
-def sync(folder: Path) -> None:
-    """Make the names in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

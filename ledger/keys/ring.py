@@ -28,9 +28,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from ledger.durable import sync
 from ledger.errors import Conflict, Inconsistent, LedgerError, NotFound
 from ledger.keys.certificates import new_leaf, new_root, pem
-from ledger.keys.files import read_private, sync, write_private
+from ledger.keys.files import read_private, write_private
 from ledger.keys.provider import GuardedProvider, load_provider
 from ledger.log.announcements import KeyUse, PublicKey
 from ledger.log.notes import NoteSigner, NoteVerifier

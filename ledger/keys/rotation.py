@@ -24,10 +24,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy.orm import Session, sessionmaker
 
+from ledger.durable import sync
 from ledger.errors import Conflict, NotFound
 from ledger.keys.announced import announce, in_force, retire
 from ledger.keys.certificates import new_leaf, pem
-from ledger.keys.files import locked, read_private, replace_private, sync
+from ledger.keys.files import locked, read_private, replace_private
 from ledger.keys.provider import GuardedProvider, load_provider
 from ledger.keys.ring import (
     CREDENTIAL,

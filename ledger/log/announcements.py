@@ -15,12 +15,12 @@ so; whatever the thief signed and got into the log before that entry reads as th
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
 from ledger.log.signing import is_ed25519_key
-from ledger.log.statements import Statement, StatementError, check_signature, key_id, parse_statement
+from ledger.log.statements import Statement, StatementError, check_signature, parse_statement
 
 GENESIS = "lawful-ledger/genesis/1"
 KEYS = "lawful-ledger/keys/1"
@@ -168,11 +168,6 @@ class KeyHistory:
             )
         for key in announcement.keys:
             self.keys.setdefault((key.use, key.kid), KnownKey(key.public_key, index))
-
-
-def statement_key(keys: Iterable[PublicKey], kid: bytes) -> bytes | None:
-    """The raw statements key with this kid among announced ones."""
-    return next((key.public_key for key in keys if key.use == "statements" and key_id(key.public_key) == kid), None)
 
 
 def replaced(origin: str, log_vkey: str, old: Sequence[Retirement], new: Sequence[PublicKey]) -> Announcement:

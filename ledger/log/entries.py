@@ -18,7 +18,7 @@ from ledger.database.tables import LogOutbox
 from ledger.errors import BadRequest, NotFound, TooLarge, Unavailable
 from ledger.log import merkle
 from ledger.log.notes import TlogProof
-from ledger.log.shard import Head, Query, inconsistent, tile_reader, tiles_of_inclusion
+from ledger.log.shard import Head, Query, inconsistent, query_of, tile_reader, tiles_of_inclusion
 from ledger.log.statements import MAX_ENTRY_BYTES
 
 Fact = Literal["integrated", "witnessed"]
@@ -113,7 +113,7 @@ def find(session: Session, shard: str, leaf_hash: bytes, *, witnessed: bool = Fa
 
     None while no such checkpoint covers it.
     """
-    place = _place(_query(session), shard, leaf_hash, witnessed=witnessed)
+    place = _place(query_of(session), shard, leaf_hash, witnessed=witnessed)
     return Integrated(place[0], place[1].size, place[1].note) if place else None
 
 
@@ -170,7 +170,7 @@ def proof(session: Session, shard: str, leaf_hash: bytes, *, witnessed: bool = F
 
 def inclusion(session: Session, shard: str, leaf_hash: bytes, *, witnessed: bool = False) -> Inclusion:
     """What `proof` writes down, in its parts. Raises as `proof` does."""
-    query = _query(session)
+    query = query_of(session)
     place = _place(query, shard, leaf_hash, witnessed=witnessed)
     if place is None:
         fact = "witnessed" if witnessed else "integrated"
@@ -197,7 +197,7 @@ def inclusion_by_index(session: Session, shard: str, index: int, size: int | Non
     the log signed can be proven against), `entry_not_integrated` (an index at or beyond the size); Inconsistent when
     the shard's own rows do not prove the entry.
     """
-    query = _query(session)
+    query = query_of(session)
     head, leaf = _head_and_leaf(query, shard, index, size)
     if not 0 <= index < head.size:
         raise NotFound(
@@ -276,8 +276,3 @@ def _place(query: Query, shard: str, leaf_hash: bytes, *, witnessed: bool) -> tu
     """(index, head) under the newest published checkpoint, or the newest witnessed one with its cosignatures."""
     rows = query(_UNDER_WITNESSED if witnessed else _UNDER_PUBLISHED, (shard, leaf_hash))
     return (rows[0][0], Head(*rows[0][1:4])) if rows else None
-
-
-def _query(session: Session) -> Query:
-    """In the session's transaction, and with the session's answer to a database that is down."""
-    return lambda sql, parameters: session.connection().exec_driver_sql(sql, parameters).fetchall()

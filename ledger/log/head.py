@@ -21,6 +21,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from ledger.durable import sync
 from ledger.errors import Conflict, Inconsistent, LedgerError, StorageFull, Unavailable
 from ledger.log import merkle
 from ledger.log.notes import Checkpoint, Note, NoteError, NoteVerifier, open_note
@@ -89,11 +90,7 @@ class HeadFile:
             staging.rename(self.path)
         finally:
             staging.unlink(missing_ok=True)
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync(self.path.parent)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int]:

@@ -156,7 +156,7 @@ class Checkpoint:
         if len(lines) < 3 or not all(lines):
             raise NoteError("a checkpoint has an origin, a size and a root, and no empty lines", code=code)
         origin, size, root, *extensions = lines
-        return cls(origin, _decimal(size, code), _hash(root, code), tuple(extensions))
+        return cls(origin, _decimal(size, code), parse_hash(root, code), tuple(extensions))
 
 
 # ---- proof files ---------------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ class TlogProof:
         index = _decimal(lines[0].removeprefix("index "), code)
         if len(lines) > 64:
             raise NoteError(f"a proof with {len(lines) - 1} hashes; no tree is higher than 63", code=code)
-        parsed = cls(index, tuple(_hash(line, code) for line in lines[1:]), checkpoint, extra)
+        parsed = cls(index, tuple(parse_hash(line, code) for line in lines[1:]), checkpoint, extra)
         _ = parsed.note  # refuses a checkpoint that is no note
         return parsed
 
@@ -225,7 +225,8 @@ def _decimal(text: str, code: str) -> int:
     return int(text)
 
 
-def _hash(text: str, code: str) -> bytes:
+def parse_hash(text: str, code: str = "note_malformed") -> bytes:
+    """32 bytes from their one base64 spelling. Raises NoteError with `code`."""
     value = from_base64(text, code)
     if len(value) != HASH_BYTES:
         raise NoteError(f"a hash of {len(value)} bytes; it must have {HASH_BYTES}", code=code)

@@ -9,11 +9,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from ledger.errors import Inconsistent
 from ledger.log import merkle
 
 Query = Callable[[str, tuple[Any, ...]], Sequence[Sequence[Any]]]
 """(SQL with %s, parameters) → all rows: the sequencer's own connection, or a session's."""
+
+
+def query_of(session: Session) -> Query:
+    """Plain rows in the session's transaction, and with the session's answer to a database that is down."""
+    return lambda sql, parameters: session.connection().exec_driver_sql(sql, parameters).fetchall()
+
 
 _STOP = "Stop writing to this ledger, keep its database as it is, and compare it with a backup and with the witnesses."
 

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import cast
 
 import httpx
 import psycopg
@@ -37,7 +37,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from ledger.errors import BadRequest, LedgerError, Unavailable
 from ledger.log.notes import Note
-from ledger.log.shard import Query, published_head
+from ledger.log.shard import Query, published_head, query_of
 
 MAX_ANSWER_BYTES = 65_536  # a token with a chain of certificates has about 6,000
 ANSWER_SECONDS = 20.0
@@ -120,8 +120,8 @@ class Timestamps:
         No connection is held while the authority is asked. Raises Unavailable, and as the database does.
         """
         with self._sessions() as session:
-            head = published_head(_query(session), self._shard)
-            rows = _query(session)(
+            head = published_head(query_of(session), self._shard)
+            rows = query_of(session)(
                 "SELECT size, extract(epoch FROM now() - created_at)::float8 FROM log_timestamps"
                 " WHERE shard = %s ORDER BY size DESC LIMIT 1",
                 (self._shard,),
@@ -249,10 +249,3 @@ def _down(what: str) -> Unavailable:
         code="tsa_down",
         next_step="It is asked again by itself; see that LAWFUL_TSA_URL names an RFC 3161 authority.",
     )
-
-
-def _query(session: Session) -> Query:
-    def query(sql: str, parameters: tuple[Any, ...]) -> Any:
-        return session.connection().exec_driver_sql(sql, parameters).fetchall()
-
-    return query

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import uvicorn
 from litestar import Litestar, Request, Response, Router
 from litestar.concurrency import sync_to_thread
 from litestar.datastructures import State
@@ -31,6 +30,7 @@ from ledger.settings import Settings
 from ledger.web import health, log, pages, reading, submitting, wording, writing
 from ledger.web.headers import with_headers
 from ledger.web.problems import answer_with_problem
+from ledger.web.serving import serve_app
 from ledger.web.uploads import FORM_OVERHEAD
 
 HERE = Path(__file__).parent
@@ -191,24 +191,4 @@ def serve(settings: Settings, listener: socket.socket, stop: threading.Event) ->
     Raises whatever `open_runtime` raises, before anything is served.
     """
     with listener, open_runtime(settings) as runtime:
-        config = uvicorn.Config(
-            create_app(settings, runtime),
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=10,
-        )
-        server = uvicorn.Server(config)
-        watcher = threading.Thread(target=_stop_when, args=(server, stop), name="web-stop", daemon=True)
-        watcher.start()
-        try:
-            server.run(sockets=[listener])
-        finally:
-            stop.set()
-
-
-def _stop_when(server: uvicorn.Server, stop: threading.Event) -> None:
-    stop.wait()
-    server.should_exit = True
+        serve_app(create_app(settings, runtime), listener, stop, patience=10, lifespan="on")

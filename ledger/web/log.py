@@ -6,7 +6,7 @@ file has one address: what the request line says must be its one spelling, not o
 """
 
 import gzip
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from litestar import Request, Response, get
@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from ledger.errors import BadRequest, NotFound
 from ledger.log import entries, tiles
 from ledger.log.receipts import sign_receipt
-from ledger.log.shard import Query
+from ledger.log.shard import query_of
 from ledger.log.state import LogView, log_view, policy_in_force, policy_text, shown_head
 from ledger.log.timestamps import newest_timestamp
 from ledger.runtime import Runtime
@@ -34,7 +34,7 @@ FOR_A_MOMENT = ANYWHERE | {"Cache-Control": "public, max-age=1"}
 FOR_EVER = ANYWHERE | {"Cache-Control": "public, max-age=31536000, immutable"}
 
 Until = Annotated[
-    Literal["integrated", "witnessed"],
+    entries.Fact,
     QueryParameter(description="Under the newest checkpoint of the log, or the newest that its witnesses signed."),
 ]
 Size = Annotated[
@@ -224,11 +224,6 @@ def receipt_answer(session: Session, runtime: Runtime, shard: str, leaf: bytes) 
     receipt = sign_receipt(found.index, size, found.path, root, runtime.keys.receipts, runtime.settings.origin)
     link = f'</v1/log/proofs/{found.index}?size={size}>; rel="alternate"; type="text/plain"'
     return Response(receipt, media_type=RECEIPT, headers=ANYWHERE | {"Link": link})
-
-
-def query_of(session: Session) -> Query:
-    """Plain rows in the session's transaction: a tile needs no objects."""
-    return lambda sql, parameters: session.connection().exec_driver_sql(sql, parameters).fetchall()
 
 
 def log_url(runtime: Runtime) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import time
 import uuid
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from litestar import Request, Response, post
 from litestar.concurrency import sync_to_thread
@@ -16,6 +16,7 @@ from litestar.params import QueryParameter
 
 from ledger import submissions
 from ledger.log.declarations import checked
+from ledger.log.entries import Fact
 from ledger.runtime import Runtime
 from ledger.submissions import Submitted, SubmittedStatement
 from ledger.web.guard import Connection, requires_key
@@ -25,7 +26,6 @@ from ledger.web.writing import IdempotencyKey
 
 SINGLE, BATCH = "application/cose", "application/cbor-seq"
 
-Fact = Literal["integrated", "witnessed"]
 WaitFor = Annotated[
     Fact | None,
     QueryParameter(

@@ -15,13 +15,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
-import uvicorn
 from litestar import Litestar, MediaType, Request, Response, get, post
 from litestar.concurrency import sync_to_thread
 from litestar.exceptions import HTTPException
 from litestar.params import FromPath
 
 from ledger.errors import LedgerError
+from ledger.web.serving import serve_app
 from ledger.witness.witness import MAX_REQUEST_BYTES, TEXT, Answer, Witness
 
 BODY_SECONDS = 10.0
@@ -81,27 +81,8 @@ def serve_witness(
 ) -> None:
     """Serve on `listener` until `stop` is set, then finish what is being answered. Blocks."""
     with listener:
-        config = uvicorn.Config(
-            create_witness_app(witness, urls),
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            limit_concurrency=MOST_CONNECTIONS,
-            timeout_graceful_shutdown=5,
-        )
-        server = uvicorn.Server(config)
-
-        def end() -> None:
-            stop.wait()
-            server.should_exit = True
-
-        threading.Thread(target=end, name="witness-stop", daemon=True).start()
-        try:
-            server.run(sockets=[listener])
-        finally:
-            stop.set()
+        app = create_witness_app(witness, urls)
+        serve_app(app, listener, stop, patience=5, lifespan="off", limit_concurrency=MOST_CONNECTIONS)
 
 
 def _answered(witness: Witness, body: bytes) -> Answer:

@@ -27,7 +27,7 @@ from ledger.errors import Inconsistent, Unavailable
 from ledger.log import merkle
 from ledger.log.notes import Checkpoint, Note, NoteError, NoteVerifier, open_note
 from ledger.log.policy import Policy
-from ledger.log.shard import Head, Query, inconsistent, newest_head, published_head, tile_reader
+from ledger.log.shard import Head, inconsistent, newest_head, published_head, query_of, tile_reader
 from ledger.witness.client import Claims, Cosigned, Refuses, WitnessClient, WitnessFailure
 from ledger.witness.entries import is_overridden
 
@@ -115,7 +115,7 @@ class Witnesses:
     def _probe(self, client: WitnessClient, head: Head) -> None:
         """A witness that shows nothing: what does it say when it is asked to cosign what we have published?"""
         with self._sessions() as session:
-            published = published_head(_query(session), self._shard)
+            published = published_head(query_of(session), self._shard)
         if published is None:
             return
         name = client.witness.name
@@ -180,7 +180,7 @@ class Witnesses:
         note = self._own_lines(target.note)
         for _ in range(3):  # a size that changes more often than that is another client's, or a game
             with self._sessions() as session:
-                read = merkle.reader_of_tiles(tile_reader(_query(session), self._shard, target.size))
+                read = merkle.reader_of_tiles(tile_reader(query_of(session), self._shard, target.size))
                 proof = merkle.consistency_proof(read, old_size, target.size)
             answer = client.add_checkpoint(old_size, proof, note)
             if not isinstance(answer, Claims) or answer.size > target.size or answer.size == old_size:
@@ -195,7 +195,7 @@ class Witnesses:
         so; returns where it is merely ahead of the target."""
         shown = self._shown(client)
         with self._sessions() as session:  # read after what it shows: what it can know is in the tables by then
-            newest = newest_head(_query(session), self._shard)
+            newest = newest_head(query_of(session), self._shard)
         if newest is None:
             raise inconsistent(f"shard {self._shard} has lost its checkpoints", "log_incomplete")
         if shown is not None:
@@ -228,7 +228,7 @@ class Witnesses:
             )
             raise self._with_evidence(error, note, head)
         with self._sessions() as session:
-            read = merkle.reader_of_tiles(tile_reader(_query(session), self._shard, head.size))
+            read = merkle.reader_of_tiles(tile_reader(query_of(session), self._shard, head.size))
             try:
                 path = merkle.consistency_proof(read, seen.size, head.size)
                 merkle.verify_consistency(seen.size, head.size, seen.root, head.root, path)
@@ -266,7 +266,7 @@ class Witnesses:
 
     def newest_published(self) -> Head | None:
         with self._sessions() as session:
-            return published_head(_query(session), self._shard)
+            return published_head(query_of(session), self._shard)
 
     def newest_witnessed(self) -> int:
         """Size of the newest checkpoint that met this policy; 0 before the first: an empty tree needs no witness."""
@@ -318,8 +318,3 @@ def _unproven(detail: str, code: str, name: str, size: int) -> Unavailable:
         f"beside the keys. Only if it is: lawful log override --witness {name} --size {size} --reason '…' (everybody "
         "will see that entry).",
     )
-
-
-def _query(session: Session) -> Query:
-    """In the session's transaction, and with the session's answer to a database that is down."""
-    return lambda sql, parameters: session.connection().exec_driver_sql(sql, parameters).fetchall()

@@ -16,7 +16,6 @@ What a cosignature does not say: anything about the entries, or that the log sho
 """
 
 import base64
-import binascii
 import fcntl
 import hashlib
 import os
@@ -27,10 +26,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from ledger.durable import sync
 from ledger.errors import Conflict, Inconsistent, NotAllowed, NotFound
 from ledger.log import merkle
 from ledger.log.cosignatures import Cosigner, cosigned_at
-from ledger.log.notes import Checkpoint, Note, NoteError, NoteVerifier, SignatureLine, signers_of
+from ledger.log.notes import Checkpoint, Note, NoteError, NoteVerifier, SignatureLine, parse_hash, signers_of
 
 MAX_REQUEST_BYTES = 16_384
 """64 hashes are 2,880 bytes and a note with one signature is under 1,000; the rest is room for other signatures."""
@@ -89,22 +89,9 @@ class Submission:
     @staticmethod
     def write(old_size: int, proof: Sequence[bytes], note: bytes) -> bytes:
         """The request body. `note` is a signed checkpoint; `proof` its consistency with the tree of `old_size`."""
-        return f"old {old_size}\n".encode() + b"".join(write_hash(value) + b"\n" for value in proof) + b"\n" + note
-
-
-def write_hash(value: bytes) -> bytes:
-    return base64.b64encode(value)
-
-
-def parse_hash(line: str) -> bytes:
-    """32 bytes from their one base64 spelling. Raises NoteError."""
-    try:
-        value = base64.b64decode(line, validate=True)
-    except binascii.Error as error:
-        raise NoteError("a proof line that is not base64") from error
-    if len(value) != merkle.HASH_BYTES or write_hash(value).decode() != line:
-        raise NoteError(f"a proof line that is not a hash of {merkle.HASH_BYTES} bytes in canonical base64")
-    return value
+        return (
+            f"old {old_size}\n".encode() + b"".join(base64.b64encode(value) + b"\n" for value in proof) + b"\n" + note
+        )
 
 
 def origin_hash(origin: str) -> str:
@@ -240,7 +227,7 @@ class Witness:
             file.flush()
             os.fsync(file.fileno())
         staging.replace(path)
-        sync_folder(self._state)
+        sync(self._state)
 
     def _keep_conflict(self, held: Held, submission: Submission, body: bytes) -> None:
         """Two signed statements of one log that may not fit: two roots for one size prove a fork, a false proof alone
@@ -291,7 +278,7 @@ def init_witness(folder: Path, name: str) -> Cosigner:
         ) from error
     finally:
         staging.unlink()
-    sync_folder(folder)
+    sync(folder)
     return cosigner
 
 
@@ -314,12 +301,3 @@ def load_witness(folder: Path) -> Cosigner:
         raise NotFound(
             f"there is no witness in {folder}", code="witness_missing", next_step="Run `lawful witness init` for it."
         ) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames within `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
