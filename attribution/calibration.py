@@ -1,203 +1,215 @@
-"""From cosines to statements with an error rate: conformal p-values and similarity shares, or a reason to abstain.
+"""From scores to statements with an error rate: conformal p-values, intervals, batches, reliability. Pure statistics.
 
-p-value. The null is "an image by an artist who is not in the collection". For each calibration work its artist is left
-out, and the highest score that remains is one null score; p(s) = (1 + #{null >= s}) / (n + 1) (Vovk et al., conformal
-prediction). Taking the maximum over all works makes it hold for the best match of a query, whichever work that is.
+A p-value here answers: how often does an image that has nothing to do with the collection score at least this high?
+Its calibration images must be like the images asked about and by artists who are not searched; then p <= a happens to
+at most a part a of such images (Vovk et al., Algorithmic Learning in a Random World, 2005: conformal prediction).
+Scores must be made the same way on both sides; the maximum over all works or artists is such a score, so that one
+p-value covers "some artist of the collection" whichever it is.
 
-Share. After Wang et al. (ICCV 2023), with a slot for "none of these": over all works
-w = relu(exp((s - s_max) / tau) + b), b <= 0; an artist weighs (sum of w over its works) / (number of its works)^gamma;
-the slot weighs exp((none - s_max) / tau), like a work at cosine `none`. tau, b, gamma and none are those of highest
-likelihood on held-out truth: a work left out belongs to its artist; with its artist left out it belongs to none. Both
-kinds count the same, and so do all artists, so that a large catalogue is no advantage in itself.
-
-What this does not prove: calibration works are like the collection, and images from a generator need not be; works of
-one artist are not independent, so few artists make p-values rough; similarity is neither copying nor influence.
+What this does not prove: images of one artist are not independent, and the guarantee is about a further image drawn
+like the calibration images, not about every artist: few artists make p-values rough, whatever the number of images.
 """
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats  # type: ignore[import-untyped]
 
-from attribution.index import ExactIndex
-
-MIN_WORKS = 20
-MAX_NULL_QUERIES = 1500
-MAX_SHARE_CELLS = 500_000  # share queries x works: bounds the fit to about a second
-MAX_SHARE_QUERIES = 400
-SAME_SCORE = 1e-6  # two ways of computing one float32 cosine may differ by this; ties count against a claim
-SMALLEST_SHARE = 1e-6
-TAUS = tuple(float(tau) for tau in np.geomspace(0.003, 0.6, 12))
-CUTOFFS = (-0.001, -0.01, -0.05, -0.2)
-GAMMAS = (0.0, 0.25, 0.5, 0.75, 1.0)
-NONE_STEPS = 41
-LARGEST_EXPONENT = 60.0
-
-Rows = NDArray[np.float64]
+SAME_SCORE = 1e-6  # two ways of computing one float32 score may differ by this part of it; ties count against a claim
+RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
-class ShareModel:
-    """Fitted parameters, and how often the largest share was right on the works they were fitted on."""
+class Null:
+    """Scores of calibration images that have nothing to do with the collection, (n,) float32, ascending.
 
-    tau: float
-    cutoff: float
-    gamma: float
-    none: float
-    queries: int
-    artist_right: float
-    none_right: float
+    An image in which nothing at all was found has -inf, and counts: leaving it out would make findings look ordinary.
+    `artists` is how many artists made them, where that is known: the number of independent pieces of evidence.
+    """
 
+    scores: NDArray[np.float32]
+    artists: int | None = None
 
-@dataclass(frozen=True)
-class Calibration:
-    """`null`: sorted null scores, or empty. Where `null` or `shares` is missing, `reason` says why."""
+    @classmethod
+    def of(cls, scores: ArrayLike, artists: int | None = None) -> Self:
+        """Sort scores in any order. Raises ValueError on NaN and +inf."""
+        every = np.asarray(scores, np.float32).ravel()
+        if np.isnan(every).any() or np.isposinf(every).any():
+            raise ValueError("null scores must be numbers, or -inf where nothing was found")
+        return cls(np.sort(every), artists)
 
-    null: NDArray[np.float32]
-    shares: ShareModel | None
-    reason: str | None
-    works: int
-    artists: int
+    @property
+    def n(self) -> int:
+        return len(self.scores)
 
     @property
     def smallest_p(self) -> float:
-        """The smallest p-value that can come out; 1 without calibration."""
-        return 1.0 / (len(self.null) + 1)
+        """The smallest p-value that can come out, 1 / (n + 1)."""
+        return 1.0 / (self.n + 1)
 
-    def p_values(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return p in (0, 1] for each score; a higher score never has a higher p."""
-        below = np.searchsorted(self.null, np.asarray(scores, np.float64) - SAME_SCORE, side="left")
-        return np.asarray((1.0 + len(self.null) - below) / (len(self.null) + 1.0), np.float64)
+    def enough_for(self, alpha: float) -> bool:
+        """Can any score at all have p <= alpha? Needs n >= 1 / alpha - 1: 999 images for 0.001."""
+        return self.smallest_p <= alpha * (1 + 1e-12)
+
+    def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
+        """Return p = (1 + #{null >= s}) / (n + 1) in (0, 1] for scores of any shape; the higher s, the smaller p.
+
+        A score within SAME_SCORE of a null score counts as equal to it. Raises ValueError on NaN.
+        """
+        asked = np.asarray(scores, np.float64)
+        if np.isnan(asked).any():
+            raise ValueError("a score that is not a number has no p-value")
+        size = np.where(np.isfinite(asked), np.maximum(1.0, np.abs(asked)), 1.0)  # inf - inf is no number
+        lowered = asked - SAME_SCORE * size
+        below = np.searchsorted(self.scores.astype(np.float64), lowered, side="left")
+        return np.asarray((1.0 + self.n - below) / (self.n + 1.0), np.float64)
+
+    def threshold(self, alpha: float) -> float:
+        """Return the score above which p <= alpha (up to SAME_SCORE); +inf where the null is too small for alpha."""
+        allowed = int(np.floor(alpha * (self.n + 1) * (1 + 1e-12))) - 1  # how many null scores may be as high
+        if allowed < 0:
+            return float("inf")
+        return float("-inf") if allowed >= self.n else float(self.scores[self.n - 1 - allowed])
+
+    def to_bytes(self) -> bytes:
+        """Write the scores as little-endian float32, so that a calibration can be kept and hashed."""
+        return self.scores.astype("<f4").tobytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, artists: int | None = None) -> Self:
+        """Read `to_bytes`. Raises ValueError when cut short, out of order or no scores."""
+        scores = np.frombuffer(data, "<f4").astype(np.float32)
+        if not (scores < np.inf).all() or (scores[1:] < scores[:-1]).any():
+            raise ValueError("null scores must be numbers, ascending")
+        return cls(scores, artists)
 
 
-def fit(index: ExactIndex, ids: Sequence[str], artists: NDArray[np.int64], pictures: NDArray[np.int64]) -> Calibration:
-    """Calibrate one encoder on the collection itself.
+def clopper_pearson(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Return the exact interval of a rate seen k times in n independent trials (Clopper & Pearson 1934).
 
-    `index` holds unit rows; `ids` (n) only choose, by hash, which works are queries; `artists` (n) are codes 0..A-1;
-    works with equal `pictures` (n) show the same pixels and never count for or against each other. Deterministic.
+    Covers the true rate in at least `level` of cases. Trials of one artist are not independent: for those take
+    `clustered_rate_interval`. No trials say nothing: (0, 1). Raises ValueError unless 0 <= k <= n.
     """
-    works, count = len(index), int(artists.max(initial=-1)) + 1
-    if count < 2:
-        return _abstain("all works are by one artist, and an error rate needs at least two", works, count)
-    if works < MIN_WORKS:
-        return _abstain(
-            f"{works} works are too few to state an error rate; at least {MIN_WORKS} are needed", works, count
-        )
-    order = np.argsort([hashlib.sha256(name.encode()).digest() for name in ids], kind="stable")
-    null = _null_scores(index, order[:MAX_NULL_QUERIES], artists, pictures)
-    if len(null) < MIN_WORKS:
-        return _abstain("too few pictures differ between artists to state an error rate", works, count)
-    chosen = order[: max(1, min(MAX_SHARE_QUERIES, MAX_SHARE_CELLS // works))]
-    shares = _fit_shares(index, chosen, artists, pictures)
-    reason = None if shares else "no artist has two different works, so shares cannot be fitted"
-    return Calibration(null, shares, reason, works, count)
+    if not 0 <= k <= n:
+        raise ValueError(f"{k} of {n} is no count of successes")
+    return _exact_interval(float(k), float(n), level)
 
 
-def share_weights(
-    model: ShareModel, scores: NDArray[np.float32], artists: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], float]:
-    """Return the share of each work, (n,), and of "none of these"; together they sum to 1.
+def clustered_rate_interval(happened: ArrayLike, clusters: ArrayLike, level: float = 0.95) -> tuple[float, float]:
+    """Return the interval of a rate over trials that come in clusters, such as images by artist.
 
-    `scores` are one query's cosines to all n works. Needs at least one work.
+    `happened` (n,) bool, `clusters` (n,) integers. Korn & Graubard (Survey Methodology 24, 1998): the exact interval of
+    Clopper and Pearson with the number of independent trials that would have the variance seen between clusters. Where
+    it never (or always) happened that variance is not known, and trials count as independent: the interval is then too
+    narrow if they are not. One cluster says nothing about others: (0, 1). Raises ValueError on unequal lengths.
     """
-    exact = scores.astype(np.float64)
-    top = exact.max()
-    weights = np.maximum(np.exp((exact - top) / model.tau) + model.cutoff, 0.0)
-    weights /= np.bincount(artists)[artists] ** model.gamma
-    none = np.exp(min((model.none - top) / model.tau, LARGEST_EXPONENT))
-    total = weights.sum() + none
-    return weights / total, float(none / total)
+    flags, codes = _paired(happened, clusters)
+    sums, counts = _by_cluster(flags, codes)
+    n, groups = len(flags), len(counts)
+    if groups < 2:
+        return 0.0, 1.0
+    rate = float(sums.sum() / n)
+    if rate in (0.0, 1.0):
+        return _exact_interval(rate * n, n, level)
+    residuals = (sums - rate * counts) / n  # linearised ratio estimator
+    variance = groups / (groups - 1) * float((residuals**2).sum())
+    effective = min(float(n), rate * (1 - rate) / variance) if variance > 0 else float(n)
+    tail = (1 - level) / 2
+    shrunk = float((stats.t.ppf(tail, n - 1) / stats.t.ppf(tail, groups - 1)) ** 2)
+    effective *= shrunk
+    return _exact_interval(rate * effective, effective, level)
 
 
-def _abstain(reason: str, works: int, artists: int) -> Calibration:
-    return Calibration(np.empty(0, np.float32), None, reason, works, artists)
+def clustered_interval(
+    values: ArrayLike, clusters: ArrayLike, *, seed: int, level: float = 0.95, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of the mean of `values` (n,), whole clusters drawn with replacement.
+
+    (Cameron, Gelbach & Miller 2008, pairs cluster bootstrap.) Clusters are artists: what is uncertain is which artists
+    happened to be in the data. Fewer than about ten clusters make it too narrow; one makes it a point, and says nothing
+    about other artists. The same seed gives the same interval. Raises ValueError on no values or unequal lengths.
+    """
+    numbers, codes = _paired(values, clusters)
+    sums, counts = _by_cluster(numbers, codes)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=resamples)
+    means = (drawn @ sums) / (drawn @ counts)
+    tail = (1 - level) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
 
 
-def _null_scores(
-    index: ExactIndex, queries: NDArray[np.int64], artists: NDArray[np.int64], pictures: NDArray[np.int64]
-) -> NDArray[np.float32]:
+def benjamini_hochberg(p_values: ArrayLike, alpha: float) -> NDArray[np.bool_]:
+    """Return which of (m,) p-values stand when at most a part `alpha` of those that stand may be false.
+
+    Benjamini & Hochberg (1995), step-up. Conformal p-values on one calibration set are positively dependent, where it
+    holds (Bates et al., Annals of Statistics 51, 2023). Of use for a batch; one image keeps its own p-value.
+    Raises ValueError on p outside [0, 1].
+    """
+    p = np.asarray(p_values, np.float64).ravel()
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ValueError("p-values lie between 0 and 1")
+    order = np.argsort(p, kind="stable")
+    passing = np.flatnonzero(p[order] <= alpha * np.arange(1, len(p) + 1) / max(len(p), 1))
+    stands = np.zeros(len(p), np.bool_)
+    if len(passing):
+        stands[order[: passing[-1] + 1]] = True
+    return stands
+
+
+class Bin(NamedTuple):
+    """One bar of a reliability diagram: answers whose confidence lay in (low, high], and how many were right."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    right: float
+
+
+def reliability(confidences: ArrayLike, right: ArrayLike, bins: int = 15) -> list[Bin]:
+    """Return the bins of equal width that hold answers, in order. Confidences (n,) in [0, 1]; right (n,) bool."""
+    confidence, correct = _paired(confidences, right)
+    if not ((confidence >= 0) & (confidence <= 1 + 1e-9)).all():
+        raise ValueError("confidences lie between 0 and 1")
+    where = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
     found = []
-    for part in np.array_split(
-        queries, max(1, len(queries) * len(index) // 4_000_000)
-    ):  # some 16 MB of scores at a time
-        scores = index.scores(index.vectors[part])
-        own = (artists[part][:, None] == artists) | (pictures[part][:, None] == pictures)
-        found.append(np.where(own, -np.inf, scores).max(axis=1))
-    null = np.concatenate(found).astype(np.float32)
-    return np.sort(null[np.isfinite(null)])
+    for number in np.unique(where):
+        inside = where == number
+        mean, hit = float(confidence[inside].mean()), float(correct[inside].astype(np.float64).mean())
+        found.append(Bin(number / bins, (number + 1) / bins, int(inside.sum()), mean, hit))
+    return found
 
 
-def _fit_shares(
-    index: ExactIndex, queries: NDArray[np.int64], artists: NDArray[np.int64], pictures: NDArray[np.int64]
-) -> ShareModel | None:
-    by_artist = np.argsort(artists, kind="stable")  # an artist's works side by side, so that reduceat sums them
-    starts = np.searchsorted(artists[by_artist], np.arange(artists.max() + 1))
-    scores = index.scores(index.vectors[queries])[:, by_artist]
-    same_artist = artists[queries][:, None] == artists[by_artist]
-    same_picture = pictures[queries][:, None] == pictures[by_artist]
-    truth = artists[queries]
-    known = (same_artist & ~same_picture).any(axis=1)
-    foreign = (~same_artist & ~same_picture).any(axis=1)
-    if not known.any() or not foreign.any():
-        return None
-    held_out = _Queries(scores[known], same_picture[known], starts)
-    left_out = _Queries(scores[foreign], (same_artist | same_picture)[foreign], starts)
-    grid = np.linspace(left_out.top.min() - 0.05, 1.0, NONE_STEPS)
+def expected_calibration_error(confidences: ArrayLike, right: ArrayLike, bins: int = 15) -> float:
+    """Return the mean gap between confidence and accuracy over bins of equal width (Guo et al., ICML 2017, eq. 3).
 
-    def best_at(tau: float, cutoff: float) -> tuple[float, float, float, float, float]:
-        in_known, in_foreign = held_out.weights(tau, cutoff), left_out.weights(tau, cutoff)
-        none_known, none_foreign = held_out.none(grid, tau), left_out.none(grid, tau)
-        tried = []
-        for gamma in GAMMAS:
-            own, known_total = held_out.own_and_total(in_known, truth[known], gamma)
-            _, foreign_total = left_out.own_and_total(in_foreign, truth[foreign], gamma)
-            likelihood = _mean_log(own / (known_total + none_known), truth[known])
-            likelihood += _mean_log(none_foreign / (foreign_total + none_foreign), truth[foreign])
-            at = int(likelihood.argmax())
-            tried.append((float(likelihood[at]), tau, cutoff, gamma, float(grid[at])))
-        return max(tried)
-
-    smooth = max(best_at(tau, 0.0) for tau in TAUS)
-    near = TAUS[max(0, TAUS.index(smooth[1]) - 1) :][:3]  # a cutoff shifts the best temperature little
-    _, tau, cutoff, gamma, none = max([smooth, *(best_at(tau, cutoff) for tau in near for cutoff in CUTOFFS)])
-    in_known = held_out.corrected(held_out.weights(tau, cutoff), gamma)
-    in_foreign = left_out.corrected(left_out.weights(tau, cutoff), gamma)
-    right = (in_known.argmax(axis=1) == truth[known]) & (in_known.max(axis=1) > held_out.none(np.array([none]), tau)[0])
-    abstained = left_out.none(np.array([none]), tau)[0] >= in_foreign.max(axis=1)
-    return ShareModel(tau, cutoff, gamma, none, len(queries), float(right.mean()), float(abstained.mean()))
+    0 is perfect. It does not say that answers are right, only that they are as often right as they claim; and it grows
+    with few answers even for a calibrated model.
+    """
+    found = reliability(confidences, right, bins)
+    return sum(bar.n * abs(bar.confidence - bar.right) for bar in found) / sum(bar.n for bar in found)
 
 
-class _Queries:
-    """Scores of q queries over the works, artist by artist, some of them hidden."""
-
-    def __init__(self, scores: NDArray[np.float32], hidden: NDArray[np.bool_], starts: NDArray[np.int64]) -> None:
-        self.starts = starts
-        self.seen = np.where(hidden, np.float32(-np.inf), scores)
-        self.top = self.seen.max(axis=1)
-        self.counts = np.maximum(np.add.reduceat(~hidden, starts, axis=1, dtype=np.int64), 1)
-
-    def weights(self, tau: float, cutoff: float) -> Rows:
-        """Summed weight of each artist, (q, A), before the correction for catalogue size."""
-        raw = np.exp((self.seen - self.top[:, None]) / np.float32(tau))
-        if cutoff:
-            raw = np.maximum(raw + np.float32(cutoff), np.float32(0))
-        return np.asarray(np.add.reduceat(raw, self.starts, axis=1, dtype=np.float64))
-
-    def corrected(self, weights: Rows, gamma: float) -> Rows:
-        return weights / self.counts**gamma
-
-    def own_and_total(self, weights: Rows, truth: NDArray[np.int64], gamma: float) -> tuple[Rows, Rows]:
-        corrected = self.corrected(weights, gamma)
-        return corrected[np.arange(len(truth)), truth], corrected.sum(axis=1)
-
-    def none(self, grid: Rows, tau: float) -> Rows:
-        """Weight of the "none" slot for each of the places tried, (g, q)."""
-        return np.asarray(np.exp(np.minimum((grid[:, None] - self.top) / tau, LARGEST_EXPONENT)))
+def _exact_interval(k: float, n: float, level: float) -> tuple[float, float]:
+    tail = (1 - level) / 2
+    low = float(stats.beta.ppf(tail, k, n - k + 1)) if k > 0 else 0.0
+    high = float(stats.beta.ppf(1 - tail, k + 1, n - k)) if k < n else 1.0
+    return low, high
 
 
-def _mean_log(shares: Rows, truth: NDArray[np.int64]) -> Rows:
-    """Mean over artists of the mean log share of their works: (g, q) to (g,)."""
-    weights = 1.0 / np.bincount(truth)[truth]
-    return np.asarray(np.log(np.maximum(shares, SMALLEST_SHARE)) @ (weights / weights.sum()))
+def _paired(values: ArrayLike, others: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    one, other = np.asarray(values, np.float64).ravel(), np.asarray(others).ravel().astype(np.int64)
+    if len(one) == 0 or len(one) != len(other):
+        raise ValueError(f"needs as many values as labels, and at least one; there are {len(one)} and {len(other)}")
+    return one, other
+
+
+def _by_cluster(
+    values: NDArray[np.float64], clusters: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sum and number of the values of each cluster."""
+    _, codes = np.unique(clusters, return_inverse=True)
+    return np.bincount(codes, values).astype(np.float64), np.bincount(codes).astype(np.float64)

@@ -1,252 +1,409 @@
 """Image to Evidence: the public face of this floor."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from attribution.calibration import Calibration, ShareModel, fit, share_weights
+from attribution import gate, neighbours
+from attribution.calibrated import BACKGROUND, OWN, Calibrated, NullScores, copy_index, copy_vectors
+from attribution.calibration import Null
+from attribution.copies import CopyIndex, Found
+from attribution.drawing import draw_match
 from attribution.evidence import (
     PROTECTED_WORK,
     PROTECTED_WORKS,
-    ArtistShare,
+    Area,
+    ArtistFinding,
     CalibrationNote,
+    Classification,
+    Conflict,
+    CopyAxis,
+    CopyMatch,
     Evidence,
     Identity,
     Match,
     Neighbour,
     NeighbourAxis,
-    Shares,
     SnapshotRef,
+    StyleAxis,
 )
+from attribution.features import METHOD
 from attribution.fingerprints import Fingerprints
+from attribution.gate import GatePolicy
 from attribution.index import ExactIndex
+from attribution.measured import MISSED
+from attribution.reference import Compared, Pixels, Reference, Rows
 from attribution.snapshot import ReferenceWork
-from attribution.wording import NOT_PROVEN, found_sentence, similarity_sentence
-from models.errors import NetworkError
-from models.networks import Encoder, NetworkInfo, encoder_key
+from attribution.style import StyleReference
+from attribution.wording import findings, not_proven, statement
+from models.head import ArtistHead
+from models.networks import Encoder, encoder_key
 
 NEAREST = 10
 LISTED_ARTISTS = 12
+LISTED_COPIES = 5
 OTHER_ARTISTS = "all other artists"
-METHOD = "leave-artist-out/1"
-
-Pixels = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A frozen collection: works and, for each encoder, one row per work in the same order, (n, d) float32."""
-
-    works: tuple[ReferenceWork, ...]
-    vectors: Mapping[str, NDArray[np.float32]]
-    encoders: Mapping[str, NetworkInfo]
-    digest: bytes | None
-    collection: str
+WORTH_SHOWING = 0.05
+COPIED, RESEMBLED, CAME_NEAR = (
+    "match some work as well",
+    "resemble some artist as much",
+    "come as near to some work",
+)
 
 
 @dataclass(frozen=True)
-class _Axis:
+class Examined:
+    """What was found, and the drawings that it names: SHA-256 in hex → PNG."""
+
+    evidence: Evidence
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Nearest:
     encoder: Encoder
     index: ExactIndex
-    calibration: Calibration
+    null: Null | None
+    note: CalibrationNote | None
 
 
 class Engine:
     """Compares images with one collection. Works that may not be compared are left out before anything is built."""
 
-    def __init__(self, encoders: Mapping[str, Encoder], reference: Reference | None) -> None:
-        """Index and calibrate: up to two seconds an encoder for 10,000 works.
+    def __init__(
+        self,
+        encoders: Mapping[str, Encoder],
+        reference: Reference | None,
+        calibrated: Calibrated | None = None,
+        *,
+        head: ArtistHead | None = None,
+    ) -> None:
+        """Index the collection. Without `calibrated`, no axis but identity can tell anything.
 
-        Raises NetworkError `encoder_changed` when the collection was indexed with other weights than those loaded, and
-        ValueError when vectors do not fit the works.
+        Raises what `Compared.of` raises, and ValueError when `calibrated` was fitted to another collection.
         """
         self.encoders = dict(encoders)
         self.reference = reference
-        works = reference.works if reference else ()
-        self._works = [work for work in works if work.compare]
-        self._artists = _codes([work.artist_id for work in self._works])
-        self._nameable = np.array([work.name for work in self._works], np.bool_)
-        self._axes: dict[str, _Axis] = {}
-        if reference is None or not self._works:
-            return
-        ids = [work.id for work in self._works]
-        pictures = _codes([work.pixel_sha256 for work in self._works])
-        for name, encoder in self.encoders.items():
-            if name in reference.vectors:
-                _check_weights(name, encoder.info, reference.encoders.get(name))
-                rows = _unit_rows(name, reference.vectors[name], works, encoder.dim)
-                index = ExactIndex(rows)
-                self._axes[name] = _Axis(encoder, index, fit(index, ids, self._artists, pictures))
+        self._compared = compared = Compared.of(reference, encoders)
+        self._calibrated = calibrated
+        self._head = head
+        self._reasons: dict[str, str] = {}
+        if reference is not None and not reference.works:
+            self._reasons["collection"] = "the collection is empty"
+        if calibrated is not None and calibrated.works != len(compared.works):
+            raise ValueError(f"calibrated on {calibrated.works} works, and {len(compared.works)} are compared")
+        self._nearest = {
+            name: self._axis(name)
+            for name in compared.vectors
+            if encoders[name].axes & {"style", "content"} and len(compared.works)
+        }
+        self._style, self._style_null = self._style_axis()
+        self._copies, self._copy_null = self._copy_axis()
 
-    def embed(self, images: Sequence[Pixels]) -> dict[str, NDArray[np.float32]]:
-        """Return for each encoder the (n, d) float32 unit rows of n canonical images."""
-        return {name: encoder.encode(images) for name, encoder in self.encoders.items()}
-
-    def examine(self, pixels: Pixels, fingerprints: Fingerprints) -> Evidence:
+    def examine(self, pixels: Pixels, fingerprints: Fingerprints, policy: GatePolicy | None = None) -> Examined:
         """Return what one image, (h, w, 3) uint8 canonical pixels, has in common with the collection.
 
-        Scores are cosines; p-values and shares are those of `attribution.calibration`, with all that they do not prove.
+        With a `policy` the image is to be issued: it is judged, and matched regions are drawn. Scores, p-values and
+        shares are those of their axes, with all that they do not prove.
         """
-        identity = self._identity(fingerprints)
-        neighbours: dict[str, NeighbourAxis] = {}
-        shares: dict[str, Shares] = {}
-        for name, axis in self._axes.items():
-            query = axis.encoder.encode([pixels])
-            neighbours[name] = self._nearest(axis, query)
-            if axis.calibration.shares is not None:
-                shares[name] = self._shares(name, axis.calibration.shares, axis.index.scores(query)[0])
-        return Evidence(
+        vectors, reasons = self._seen(pixels)
+        identity, same = self._identity(fingerprints)
+        found = self._found_copies(pixels)
+        pictures: dict[str, bytes] | None = None if policy is None else {}
+        copy = self._copy_evidence(pixels, found, pictures)
+        evidence = Evidence(
             snapshot=self._snapshot(),
             identity=identity,
-            neighbours=neighbours,
-            shares=shares,
-            statement=self._statement(identity, neighbours),
-            not_proven=list(NOT_PROVEN),
+            neighbours={
+                name: self._neighbours(axis, vectors[name]) for name, axis in self._nearest.items() if name in vectors
+            },
+            copy=copy,
+            style=self._style_evidence(vectors),
+            classification=self._classification(vectors),
+            conflicts=self._conflicts(same),
+            statement="",
         )
+        told = findings(evidence, reasons=reasons)
+        evidence = msgspec.structs.replace(
+            evidence, findings=told, statement=statement(evidence, told), not_proven=not_proven(evidence)
+        )
+        if policy is not None:
+            null = self._copy_null.null()
+            counted = [each.row for each in found if null and null.p_values(each.score) <= policy.alpha]
+            refused = any(not self._compared.works[row].train for row in (*same, *counted))
+            evidence = msgspec.structs.replace(evidence, gate=gate.decide(evidence, refused, policy))
+        return Examined(evidence, pictures or {})
+
+    def _seen(self, pixels: Pixels) -> tuple[dict[str, Rows], dict[str, str]]:
+        """What the encoders of style and content see, and why an axis cannot be told of this very image."""
+        vectors: dict[str, Rows] = {}
+        reasons = dict(self._reasons)
+        for name, encoder in self.encoders.items():
+            axes = encoder.axes & {"style", "content"}
+            if not axes:
+                continue
+            row = encoder.encode([pixels])
+            if np.isfinite(row).all() and row.any():
+                vectors[name] = row
+            else:
+                reasons |= dict.fromkeys(axes, f"this image gives the encoder {name} nothing to go by")
+        return vectors, reasons
+
+    # ---- identity ----
+
+    def _identity(self, fingerprints: Fingerprints) -> tuple[Identity, list[int]]:
+        files, pictures = [], []
+        for row, work in enumerate(self._compared.works):
+            if work.file_sha256 == fingerprints.file_sha256:
+                files.append(row)
+            elif work.pixel_sha256 == fingerprints.pixel_sha256:
+                pictures.append(row)
+        found = [_match(self._compared.works[row], "file_sha256") for row in files]
+        found += [_match(self._compared.works[row], "pixel_sha256") for row in pictures]
+        return Identity(works=found), files + pictures
+
+    def _conflicts(self, same: Sequence[int]) -> list[Conflict]:
+        works = [self._compared.works[row] for row in same]
+        if len({work.artist_id for work in works}) < 2:
+            return []
+        return [
+            Conflict(
+                titles=[work.title if work.name else PROTECTED_WORK for work in works],
+                artists=[work.artist if work.name else PROTECTED_WORKS for work in works],
+            )
+        ]
+
+    # ---- copies ----
+
+    def _copy_axis(self) -> tuple[CopyIndex | None, NullScores]:
+        compared = self._compared
+        if compared.features is None or not len(compared.works):
+            return None, NullScores(OWN, reason="the collection was indexed without local features")
+        null = self._calibrated.copy_null if self._calibrated else _uncalibrated()
+        if null.reason is not None:
+            self._reasons["copy"] = null.reason
+        assert self.reference is not None
+        return copy_index(compared, self.encoders, self.reference.cache), null
+
+    def _found_copies(self, pixels: Pixels) -> list[Found]:
+        if self._copies is None:
+            return []
+        return self._copies.find(pixels, copy_vectors(self.encoders, pixels))
+
+    def _copy_evidence(
+        self, pixels: Pixels, found: Sequence[Found], pictures: dict[str, bytes] | None
+    ) -> CopyAxis | None:
+        """The matches that at most one image in twenty would reach by chance: beyond that there is nothing to see."""
+        if self._copies is None:
+            return None
+        null = self._copy_null.null()
+        matches: list[CopyMatch] = []
+        for each in found:
+            p_value = None if null is None else float(null.p_values(each.score))
+            if null is not None and p_value is not None and p_value > max(WORTH_SHOWING, null.smallest_p):
+                continue
+            if len(matches) < LISTED_COPIES:
+                matches.append(self._copy_match(pixels, each, p_value, pictures))
+        return CopyAxis(
+            method=encoder_key(METHOD),
+            searched=len(self._compared.works),
+            matches=matches,
+            missed=dict(MISSED),
+            calibration=_note(self._copy_null, COPIED),
+        )
+
+    def _copy_match(
+        self, pixels: Pixels, found: Found, p_value: float | None, pictures: dict[str, bytes] | None
+    ) -> CopyMatch:
+        work = self._compared.works[found.row]
+        assert self.reference is not None
+        name = None
+        if pictures is not None:
+            drawing = draw_match(pixels, self.reference.preview(work.id) if work.name else None, found.alignment)
+            name = hashlib.sha256(drawing).hexdigest()
+            pictures[name] = drawing
+        return CopyMatch(
+            **_credited(work),
+            score=found.score,
+            p_value=p_value,
+            details=found.alignment.details,
+            of_image=_area(found.alignment.of_image),
+            of_work=_area(found.alignment.of_work),
+            mirrored=found.alignment.mirrored,
+            picture=name,
+        )
+
+    # ---- style ----
+
+    def _style_axis(self) -> tuple[StyleReference | None, NullScores]:
+        compared = self._compared
+        null = self._calibrated.style_null if self._calibrated else _uncalibrated()
+        if null.reason is not None:
+            self._reasons["style"] = null.reason
+        model = self._calibrated.style if self._calibrated else None
+        if model is None:
+            return None, null
+        vectors = compared.of_axis(self.encoders, "style")
+        return StyleReference(vectors, compared.groups, compared.artists, compared.pictures, model), null
+
+    def _style_evidence(self, vectors: Mapping[str, Rows]) -> StyleAxis | None:
+        if self._style is None or not set(self._style.model.encoders) <= set(vectors):
+            return None
+        scores = self._style.scores(vectors)
+        shares, none = self._style.shares(scores)
+        null = self._style_null.null()
+        p_values = None if null is None else null.p_values(scores[0])
+        model = self._style.model
+        return StyleAxis(
+            method=" + ".join(encoder_key(self.encoders[name].info) for name in model.encoders),
+            artists=self._by_artist(shares[0], p_values),
+            none_of_these=float(none[0]),
+            calibration=_note(self._style_null, RESEMBLED),
+            note=(
+                f"On {model.queries} works of the collection, each left out, the largest share fell to its own artist "
+                f"in {model.artist_right:.0%}, and to none of these in {model.none_right:.0%} when its artist was left "
+                "out."
+            ),
+        )
+
+    def _by_artist(self, shares: NDArray[np.float64], p_values: NDArray[np.float64] | None) -> list[ArtistFinding]:
+        """The groups that may be named, the largest first, then the rest of them, then all that are protected."""
+        first_of = [int(np.argmax(self._compared.groups == group)) for group in range(len(shares))]
+        works = [self._compared.works[row] for row in first_of]
+        named = sorted((g for g, work in enumerate(works) if work.name), key=lambda g: (-shares[g], works[g].artist_id))
+        protected = [group for group, work in enumerate(works) if not work.name]
+
+        def lowest(groups: Sequence[int]) -> float | None:
+            return None if p_values is None else float(p_values[list(groups)].min())
+
+        found = [
+            ArtistFinding(
+                artist_id=works[g].artist_id, artist=works[g].artist, share=float(shares[g]), p_value=lowest([g])
+            )
+            for g in named[:LISTED_ARTISTS]
+        ]
+        if rest := named[LISTED_ARTISTS:]:
+            part = float(shares[rest].sum())
+            found.append(ArtistFinding(artist_id=None, artist=OTHER_ARTISTS, share=part, p_value=lowest(rest)))
+        if protected:
+            part = float(shares[protected].sum())
+            found.append(
+                ArtistFinding(
+                    artist_id=None, artist=PROTECTED_WORKS, share=part, p_value=lowest(protected), protected=True
+                )
+            )
+        return found
+
+    # ---- nearest works, classifier ----
+
+    def _axis(self, name: str) -> _Nearest:
+        kept = self._calibrated.neighbours.get(name) if self._calibrated else None
+        kept = kept or _uncalibrated()
+        if kept.reason is not None and "content" in self.encoders[name].axes:
+            self._reasons.setdefault("content", kept.reason)
+        return _Nearest(
+            self.encoders[name], ExactIndex(self._compared.vectors[name]), kept.null(), _note(kept, CAME_NEAR)
+        )
+
+    def _neighbours(self, axis: _Nearest, query: Rows) -> NeighbourAxis:
+        found = neighbours.nearest(axis.index, axis.null, query[0], NEAREST)
+        p_values = [None] * len(found.rows) if found.p_values is None else [float(p) for p in found.p_values]
+        nearest = [
+            Neighbour(**_credited(self._compared.works[row]), score=float(score), p_value=p)
+            for row, score, p in zip(found.rows, found.scores, p_values, strict=True)
+        ]
+        return NeighbourAxis(
+            encoder=encoder_key(axis.encoder.info),
+            axes=sorted(axis.encoder.axes),
+            nearest=nearest,
+            calibration=axis.note,
+        )
+
+    def _classification(self, vectors: Mapping[str, Rows]) -> Classification | None:
+        """Named are artists of the collection whose every compared work may be named; the others are put together.
+
+        A classifier knows its artists by the collection's ids, or by name where it was trained on a folder.
+        """
+        if self._head is None or not {encoder_key(self.encoders[name].info) for name in vectors} >= set(
+            self._head.encoders
+        ):
+            return None
+        keyed = {encoder_key(self.encoders[name].info): rows for name, rows in vectors.items()}
+        probabilities, unknown = self._head.classify(keyed)
+        of_key = {key: work for work in self._compared.works for key in (work.artist_id, work.artist)}
+        hidden = {work.artist_id for work in self._compared.works if not work.name}
+        found, protected, others = [], 0.0, 0.0
+        for key, share in zip(self._head.artists, probabilities[0], strict=True):
+            work = of_key.get(key)
+            if work is None:
+                others += float(share)
+            elif work.artist_id in hidden:
+                protected += float(share)
+            else:
+                found.append(ArtistFinding(artist_id=work.artist_id, artist=work.artist, share=float(share)))
+        found.sort(key=lambda each: (-each.share, each.artist_id or ""))
+        others += sum(each.share for each in found[LISTED_ARTISTS:])
+        del found[LISTED_ARTISTS:]
+        if others:
+            found.append(ArtistFinding(artist_id=None, artist=OTHER_ARTISTS, share=others))
+        if protected:
+            found.append(ArtistFinding(artist_id=None, artist=PROTECTED_WORKS, share=protected, protected=True))
+        return Classification(classifier=encoder_key(self._head.info), artists=found, unknown=float(unknown[0]))
 
     def _snapshot(self) -> SnapshotRef | None:
         if self.reference is None:
             return None
         return SnapshotRef(
             digest=self.reference.digest.hex() if self.reference.digest else None,
-            works=len(self._works),
-            artists=self._artist_count(),
+            works=len(self._compared.works),
+            artists=int(self._compared.artists.max(initial=-1)) + 1,
             collection=self.reference.collection,
         )
 
-    def _artist_count(self) -> int:
-        return int(self._artists.max(initial=-1)) + 1
 
-    def _identity(self, fingerprints: Fingerprints) -> Identity:
-        files, pictures = [], []
-        for work in self._works:
-            if work.file_sha256 == fingerprints.file_sha256:
-                files.append(_match(work, same_file=True))
-            elif work.pixel_sha256 == fingerprints.pixel_sha256:
-                pictures.append(_match(work, same_file=False))
-        return Identity(works=files + pictures)
-
-    def _nearest(self, axis: _Axis, query: NDArray[np.float32]) -> NeighbourAxis:
-        scores, rows = axis.index.search(query, NEAREST)
-        null = len(axis.calibration.null)
-        p_values = axis.calibration.p_values(scores[0]) if null else [None] * scores.shape[1]
-        nearest = [
-            _neighbour(self._works[row], float(score), None if p is None else float(p))
-            for score, row, p in zip(scores[0], rows[0], p_values, strict=True)
-        ]
-        note = _note(axis.calibration) if null else None
-        return NeighbourAxis(encoder=encoder_key(axis.encoder.info), nearest=nearest, calibration=note)
-
-    def _shares(self, name: str, model: ShareModel, scores: NDArray[np.float32]) -> Shares:
-        weights, none = share_weights(model, scores, self._artists)
-        # A work that may not be named gives its share to the protected slot even when its artist is named for others:
-        # set beside the neighbours' scores, a named share would tell whose work it is.
-        summed: dict[str, float] = {}
-        names: dict[str, str] = {}
-        for row in np.flatnonzero(self._nameable):
-            work = self._works[row]
-            summed[work.artist_id] = summed.get(work.artist_id, 0.0) + float(weights[row])
-            names[work.artist_id] = work.artist
-        ranked = sorted(summed, key=lambda artist: (-summed[artist], artist))
-        listed, rest = ranked[:LISTED_ARTISTS], ranked[LISTED_ARTISTS:]
-        slots = [ArtistShare(artist_id=artist, artist=names[artist], share=summed[artist]) for artist in listed]
-        if rest:
-            slots.append(
-                ArtistShare(artist_id=None, artist=OTHER_ARTISTS, share=sum(summed[artist] for artist in rest))
-            )
-        if not self._nameable.all():
-            protected = float(weights[~self._nameable].sum())
-            slots.append(ArtistShare(artist_id=None, artist=PROTECTED_WORKS, share=protected))
-        return Shares(artists=slots, none_of_these=none, note=_share_note(name, model))
-
-    def _statement(self, identity: Identity, neighbours: Mapping[str, NeighbourAxis]) -> str:
-        if identity.works:
-            return found_sentence(identity.works)
-        if self.reference is None:
-            return "Cannot tell: there is no collection to compare with."
-        if not self.reference.works:
-            return "Cannot tell: the collection is empty."
-        if not self._works:
-            return "Cannot tell: no work in the collection may be compared."
-        if not self._axes:
-            return "Cannot tell: this very image is not in the collection, and no loaded encoder has indexed it."
-        if not any(axis.calibration for axis in neighbours.values()):
-            reasons = [axis.calibration.reason for axis in self._axes.values()]
-            return f"Cannot tell: {reasons[0]}."
-        return similarity_sentence(neighbours, len(self._works), self._artist_count())
+def _credited(work: ReferenceWork) -> dict[str, Any]:
+    """A work's names, or none of them."""
+    return {
+        "work_id": work.id if work.name else None,
+        "artist_id": work.artist_id if work.name else None,
+        "artist": work.artist if work.name else None,
+        "title": work.title if work.name else PROTECTED_WORK,
+        "protected": not work.name,
+    }
 
 
-def _match(work: ReferenceWork, *, same_file: bool) -> Match:
-    return Match(
-        work_id=work.id if work.name else None,
-        artist_id=work.artist_id if work.name else None,
-        artist=work.artist if work.name else None,
-        title=work.title if work.name else PROTECTED_WORK,
-        by="file_sha256" if same_file else "pixel_sha256",
-        protected=not work.name,
-    )
+def _match(work: ReferenceWork, by: Literal["file_sha256", "pixel_sha256"]) -> Match:
+    return Match(**_credited(work), by=by)
 
 
-def _neighbour(work: ReferenceWork, score: float, p_value: float | None) -> Neighbour:
-    return Neighbour(
-        work_id=work.id if work.name else None,
-        artist_id=work.artist_id if work.name else None,
-        artist=work.artist if work.name else None,
-        title=work.title if work.name else PROTECTED_WORK,
-        score=score,
-        p_value=p_value,
-        protected=not work.name,
-    )
+def _area(corners: NDArray[np.float32]) -> Area:
+    return Area(corners=[(round(float(x), 4), round(float(y), 4)) for x, y in corners])
 
 
-def _note(calibration: Calibration) -> CalibrationNote:
-    n = len(calibration.null)
+def _uncalibrated() -> NullScores:
+    return NullScores(OWN, reason="the collection has not been calibrated yet")
+
+
+def _note(kept: NullScores, what: str) -> CalibrationNote | None:
+    """What an error rate rests on, in a sentence."""
+    null = kept.null()
+    if null is None:
+        return None
+    by = f" by {null.artists} artists" if null.artists else ""
+    source = f"{null.n} works{by}, each with its own artist left out"
+    if kept.method == BACKGROUND:
+        source = f"{null.n} works{by} who are not in the collection"
     return CalibrationNote(
-        n=n,
-        method=METHOD,
-        smallest_p=calibration.smallest_p,
+        n=null.n,
+        method=kept.method,
+        smallest_p=null.smallest_p,
         text=(
-            f"p is the part of {n} works by {calibration.artists} artists that come as near to some work when their "
-            "own artist is left out. It holds for images like those of the collection; works of one artist are not "
+            f"p is the part of {source}, that {what}. It holds for images like those; works of one artist are not "
             "independent, so with few artists it is rough."
         ),
     )
-
-
-def _share_note(name: str, model: ShareModel) -> str:
-    return (
-        f"Similarity shares under {name}. On {model.queries} works of the collection, each left out, the largest share "
-        f"fell to its own artist in {model.artist_right:.0%}, and to none of these in {model.none_right:.0%} when its "
-        "artist was left out."
-    )
-
-
-def _codes(keys: Sequence[str]) -> NDArray[np.int64]:
-    """Number equal keys alike, 0.. in the order they appear; (n,) int64."""
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    return np.array([numbers[key] for key in keys], np.int64)
-
-
-def _check_weights(name: str, loaded: NetworkInfo, indexed: NetworkInfo | None) -> None:
-    if indexed is None or encoder_key(indexed) != encoder_key(loaded):
-        was = encoder_key(indexed) if indexed else "no named network"
-        raise NetworkError(
-            f"The collection was indexed with {was}, and {encoder_key(loaded)} is loaded as {name!r}.",
-            code="encoder_changed",
-            next_step="Index the collection again, or set the network back to the one that indexed it.",
-        )
-
-
-def _unit_rows(
-    name: str, vectors: NDArray[np.float32], works: Sequence[ReferenceWork], dim: int
-) -> NDArray[np.float32]:
-    """Return the rows of works that may be compared, scaled to length 1 (halfvec storage rounds them)."""
-    if vectors.shape != (len(works), dim):
-        raise ValueError(f"{name!r} needs ({len(works)}, {dim}) vectors, not {vectors.shape}")
-    rows = vectors[np.array([work.compare for work in works], np.bool_)].astype(np.float32)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    if not np.isfinite(lengths).all() or lengths.min() <= 0:
-        raise ValueError(f"{name!r} has a vector that is zero or not finite")
-    return np.asarray(rows / lengths, np.float32)

@@ -65,25 +65,106 @@ class NeighbourAxis(msgspec.Struct, frozen=True, kw_only=True):
     """Nearest works under one encoder, best first. Scores of different encoders are never comparable."""
 
     encoder: str
+    axes: list[str] = msgspec.field(default_factory=list)
     metric: str = "cosine"
     nearest: list[Neighbour] = msgspec.field(default_factory=list)
     calibration: CalibrationNote | None = None
 
 
-class ArtistShare(msgspec.Struct, frozen=True, kw_only=True):
-    """An artist's part of the similarity, 0-1; `artist_id` null stands for all protected works together."""
+class Area(msgspec.Struct, frozen=True, kw_only=True):
+    """A quadrilateral in one picture: corners in order, x and y as parts of its width and height (0 to 1)."""
+
+    corners: list[tuple[float, float]]
+
+
+class CopyMatch(msgspec.Struct, frozen=True, kw_only=True):
+    """A work of which the image, or a part of it, is a copy by geometry: the same details in the same arrangement.
+
+    `score` orders matches and has no unit; `p_value` is how often an image that copies nothing reaches it with any
+    work of the collection. `of_image` and `of_work` are the two ends of the matched region; `mirrored` says that one is
+    the mirror image of the other. `picture` is the SHA-256 of a drawing of both, where one was made.
+    """
+
+    work_id: str | None
+    artist_id: str | None
+    artist: str | None
+    title: str
+    score: float
+    p_value: float | None
+    details: int
+    of_image: Area
+    of_work: Area
+    mirrored: bool
+    picture: str | None = None
+    protected: bool = False
+
+
+class CopyAxis(msgspec.Struct, frozen=True, kw_only=True):
+    """Is the image a copy of a work? `matches` are those that pass the check, best first.
+
+    Every work was looked at (`searched`); what that misses of each kind of edit, as measured, is in `missed` (0-1).
+    """
+
+    method: str
+    searched: int
+    matches: list[CopyMatch] = msgspec.field(default_factory=list)
+    missed: dict[str, float] = msgspec.field(default_factory=dict)
+    calibration: CalibrationNote | None = None
+
+
+class ArtistFinding(msgspec.Struct, frozen=True, kw_only=True):
+    """One artist on the style axis. `p_value`: how often a picture by somebody who is not in the collection resembles
+    its nearest artist as much as this. `share` is the artist's part of the similarity. Protected: all of them together.
+    """
 
     artist_id: str | None
     artist: str
     share: float
+    p_value: float | None = None
+    protected: bool = False
 
 
-class Shares(msgspec.Struct, frozen=True, kw_only=True):
-    """Similarity shares under one encoder. With `none_of_these` they sum to 1. Similarity, not influence."""
+class StyleAxis(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose hand does it resemble? Artists by share, best first; with `none_of_these` the shares sum to 1."""
 
-    artists: list[ArtistShare]
+    method: str
+    artists: list[ArtistFinding] = msgspec.field(default_factory=list)
     none_of_these: float
-    note: str
+    calibration: CalibrationNote | None = None
+    note: str = ""
+
+
+class Classification(msgspec.Struct, frozen=True, kw_only=True):
+    """What the artist classifier says: calibrated probabilities of its artists, and of `unknown`; together 1."""
+
+    classifier: str
+    artists: list[ArtistFinding] = msgspec.field(default_factory=list)
+    unknown: float
+
+
+class Conflict(msgspec.Struct, frozen=True, kw_only=True):
+    """One picture that stands in the collection under several artists: the ledger does not say whose it is."""
+
+    titles: list[str]
+    artists: list[str]
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One axis in one plain sentence, and whether something was found, nothing was, or it cannot be told."""
+
+    axis: str
+    outcome: Literal["found", "nothing", "cannot_tell"]
+    text: str
+    p_value: float | None = None
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True):
+    """What the policy in force made of the evidence before the image was finalised. `reasons` are stable codes."""
+
+    decision: Literal["allow", "warn", "block"]
+    reasons: list[str] = msgspec.field(default_factory=list)
+    text: str = ""
+    policy: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +174,13 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     snapshot: SnapshotRef | None = None
     identity: Identity = msgspec.field(default_factory=Identity)
     neighbours: dict[str, NeighbourAxis] = msgspec.field(default_factory=dict)
-    shares: dict[str, Shares] = msgspec.field(default_factory=dict)
+    copy: CopyAxis | None = None
+    style: StyleAxis | None = None
+    classification: Classification | None = None
+    findings: list[Finding] = msgspec.field(default_factory=list)
+    conflicts: list[Conflict] = msgspec.field(default_factory=list)
+    gate: Gate | None = None
+    calibration_sha256: str | None = None
     statement: str
     not_proven: list[str] = msgspec.field(default_factory=list)
 

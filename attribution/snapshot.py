@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+CALIBRATION_DOMAIN = b"lawful-ledger/calibration-inputs/1\n"
+CALIBRATION_RECIPE = "1"  # raised whenever another engine would fit the same works otherwise
 SNAPSHOT_DOMAIN = b"lawful-ledger/snapshot/1\n"
 ENCODER_FIELDS = ("name", "revision", "weights_sha256", "licence")
 
@@ -25,12 +27,15 @@ class ReferenceWork(msgspec.Struct, frozen=True):
     name: bool
 
 
-def snapshot_digest(works: Iterable[ReferenceWork], encoders: Mapping[str, Mapping[str, str]]) -> bytes:
+def snapshot_digest(
+    works: Iterable[ReferenceWork], encoders: Mapping[str, Mapping[str, str]], calibration: bytes | None
+) -> bytes:
     """Return the 32-byte digest that names a snapshot, whatever the order of `works` and `encoders`.
 
     SHA-256 over "lawful-ledger/snapshot/1" LF and then one JSON object in RFC 8785 form and LF each: for every encoder,
-    by its key, {"encoder", name, revision, weights_sha256, licence}; for every work, by its id, {"work", artist_id,
-    file_sha256, pixel_sha256, licence, train, compare, name}. An artist's name and a work's title are left out: they
+    by its key, {"encoder", name, revision, weights_sha256, licence}; for the calibration, if there is one,
+    {"calibration": its SHA-256 in hex}; for every work, by its id, {"work", artist_id, file_sha256, pixel_sha256,
+    licence, train, compare, name}. An artist's name and a work's title are left out: they
     are personal and can be erased, and the digest must outlive that. Raises ValueError when an id occurs twice or an
     encoder lacks a field.
 
@@ -41,6 +46,8 @@ def snapshot_digest(works: Iterable[ReferenceWork], encoders: Mapping[str, Mappi
         if missing := [field for field in ENCODER_FIELDS if field not in encoders[key]]:
             raise ValueError(f"encoder {key!r} lacks {missing[0]}")
         digest.update(_line({"encoder": key} | {field: encoders[key][field] for field in ENCODER_FIELDS}))
+    if calibration is not None:
+        digest.update(_line({"calibration": calibration.hex()}))
     previous = None
     for work in sorted(works, key=lambda work: work.id):
         if work.id == previous:
@@ -60,6 +67,39 @@ def snapshot_digest(works: Iterable[ReferenceWork], encoders: Mapping[str, Mappi
                 }
             )
         )
+    return digest.digest()
+
+
+def calibration_inputs(works: Iterable[ReferenceWork], encoders: Iterable[str], background: bytes | None) -> bytes:
+    """Return the 32-byte digest of all that a calibration depends on: equal inputs need no new one.
+
+    SHA-256 over "lawful-ledger/calibration-inputs/1" LF and then, as above, one line for the recipe's version, the
+    encoders' keys and the digest of the snapshot that serves as background, and one for every work that may be
+    compared, by its id: {"work", artist_id, pixel_sha256, name}. What may be learned from, and under which licence,
+    changes no likeness.
+    """
+    digest = hashlib.sha256(CALIBRATION_DOMAIN)
+    digest.update(
+        _line(
+            {
+                "recipe": CALIBRATION_RECIPE,
+                "encoders": " ".join(sorted(encoders)),
+                "background": (background or b"").hex(),
+            }
+        )
+    )
+    for work in sorted(works, key=lambda work: work.id):
+        if work.compare:
+            digest.update(
+                _line(
+                    {
+                        "work": work.id,
+                        "artist_id": work.artist_id,
+                        "pixel_sha256": work.pixel_sha256,
+                        "name": work.name,
+                    }
+                )
+            )
     return digest.digest()
 
 

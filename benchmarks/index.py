@@ -14,8 +14,8 @@ from typing import TypeVar
 from attribution.fingerprints import fingerprint
 from benchmarks.measuring import ratio, show, spread, throwaway_ledger
 from ledger import catalog
+from ledger.examiner import Examiner
 from ledger.sources import Grants, list_works
-from ledger.worker import embedder
 from models.errors import ImageError
 from models.images import decode
 
@@ -57,7 +57,7 @@ def main() -> None:
     whole: list[float] = []
     parts: dict[str, list[float]] = {}
     with throwaway_ledger() as runtime:
-        networks = embedder(runtime)
+        networks = Examiner(runtime)
         networks.embed([decode(files[0].read_bytes()).pixels])  # load before the clock starts
         for number in range(options.rounds):
             seconds, indexed = clocked(

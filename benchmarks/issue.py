@@ -20,9 +20,10 @@ from attribution.fingerprints import fingerprint
 from benchmarks.measuring import ratio, show, spread, throwaway_ledger
 from ledger import catalog, issue, lab
 from ledger.commands.work import operator
+from ledger.examiner import Examiner
 from ledger.runtime import Runtime
 from ledger.sources import Grants
-from ledger.worker import Worker, embedder
+from ledger.worker import Worker
 from models.atelier.collection import STUDIOS, SUBJECTS, draw
 from models.images import encode_png
 
@@ -57,10 +58,10 @@ def main() -> None:
             collection="atelier",
             licence="Apache-2.0",
             grants=Grants(train=True, compare=True, name=True),
-            embedder=embedder(runtime),
+            embedder=Examiner(runtime),
         )
         worker = Worker(runtime)
-        engine = worker.engine()
+        engine = worker.examiner.engine()
         model = {"name": "benchmark", "revision": "1", "weights_sha256": "0" * 64, "licence": "none"}
         for number in range(options.runs + 2):
             if number == 2:  # two rounds to warm up

@@ -1,9 +1,6 @@
-"""Collections: index a folder or a list of works, freeze a snapshot, change a grant.
+"""Collections: index a folder or a list of works into a calibrated snapshot. Networks come in as an `Embedder`, so
+nothing here loads torch."""
 
-Networks come in as an `Embedder`, so nothing here loads torch.
-"""
-
-import datetime as dt
 import hashlib
 import stat
 import uuid
@@ -21,20 +18,14 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from attribution.fingerprints import Fingerprints, bits, fingerprint
-from attribution.snapshot import ReferenceWork, snapshot_digest
-from ledger.database import vectors
-from ledger.database.tables import Artist, Collection, Embedding, GrantChange, Snapshot, Work
-from ledger.errors import BadRequest, Conflict, NotFound
-from ledger.log import sequencer
-from ledger.log.statement_types import sign_entry
+from ledger.database import features, vectors
+from ledger.database.tables import Artist, Collection, Embedding, LocalFeatureSet, Work
+from ledger.errors import BadRequest, Conflict
 from ledger.runtime import Runtime
+from ledger.snapshots import Calibrator, Encoders, alone, freeze_calibrated, newest_snapshot
 from ledger.sources import BadFile, Grants, Listed, list_works
 from models.errors import ImageError
-from models.images import Limits, decode
-
-SNAPSHOT = "lawful-ledger/snapshot/1"
-GRANT = "lawful-ledger/grant/1"
-ROLES = ("artist", "estate", "court", "operator")  # who may change a grant; a name would be personal data in the log
+from models.images import Limits, decode, encode_preview
 
 # A batch is one transaction and one forward pass; it ends early when its pixels would fill memory.
 BATCH_WORKS = 32
@@ -43,16 +34,25 @@ BATCH_PIXELS = 64_000_000
 Pixels = NDArray[np.uint8]
 
 
-class Embedder(Protocol):
-    """The encoders of a profile, as `ledger.worker.embedder` provides them."""
+class Embedder(Calibrator, Protocol):
+    """The encoders of a profile and the engine's local features, as `ledger.worker.embedder` provides them."""
 
     @property
-    def encoders(self) -> Mapping[str, Mapping[str, str]]:
-        """Encoder key → name, revision, weights_sha256, licence."""
+    def encoders(self) -> Encoders:
+        """Key → name, revision, weights_sha256, licence: of the encoders, and of the method of local features."""
+        ...
+
+    @property
+    def method(self) -> str:
+        """The key of the method of local features."""
         ...
 
     def embed(self, images: Sequence[Pixels]) -> Mapping[str, NDArray[np.float32]]:
         """Encoder key → (n, dim) float32, rows of length one."""
+        ...
+
+    def features(self, images: Sequence[Pixels]) -> Sequence[bytes]:
+        """The local features of each image."""
         ...
 
 
@@ -119,18 +119,18 @@ def index(
         raise _nothing_indexed(report)
     with runtime.sessions.begin() as session:
         collection_id = _collection(session, collection)
-    with _only_indexer(runtime, collection_id):
+    with only_indexer(runtime, collection_id):
         done = 0
         for batch in _batches(runtime, collection_id, listed, embedder, report):
             _store(runtime, collection_id, batch, embedder, report)
             done = report.added + report.known + len(report.bad)
             progress(Progress(done, report.found, batch[-1].listed.name if batch else ""))
-        with runtime.sessions.begin() as session:
-            snapshot = freeze(session, runtime, collection_id, embedder.encoders)
-            if snapshot is None:
-                raise _nothing_indexed(report)
-            report.works, report.artists = snapshot.works, snapshot.artists
-            report.snapshot, report.encoders = snapshot.digest.hex(), snapshot.encoders
+        progress(Progress(done, report.found, "measuring error rates"))
+        snapshot = freeze_calibrated(runtime, collection_id, embedder.encoders, embedder)
+    if snapshot is None:
+        raise _nothing_indexed(report)
+    report.works, report.artists = snapshot.works, snapshot.artists
+    report.snapshot, report.encoders = snapshot.digest.hex(), snapshot.encoders
     return report
 
 
@@ -141,157 +141,6 @@ def _nothing_indexed(report: Indexed) -> BadRequest:
         code="collection_empty",
         next_step="put PNG, JPEG or WebP files into a subfolder per artist, or list them in a CSV",
     )
-
-
-def freeze(
-    session: Session, runtime: Runtime, collection_id: uuid.UUID, encoders: Mapping[str, Mapping[str, str]]
-) -> Snapshot | None:
-    """Name the collection as it stands by its digest, and log that; None if it is empty.
-
-    Where nothing changed, this is the newest snapshot as it was.
-    """
-    _alone(session, collection_id)
-    works = list(reference_works(session, collection_id))
-    if not works:
-        return None
-    encoders = _complete(session, collection_id, encoders, len(works))
-    digest = snapshot_digest(works, encoders)
-    newest = newest_snapshot(session, collection_id=collection_id)
-    if newest is not None and newest.digest == digest:
-        return newest
-    created_at = runtime.clock()
-    payload = {
-        "type": SNAPSHOT,
-        "collection_id": str(collection_id),
-        "digest": digest.hex(),
-        "works": len(works),
-        "encoders": {key: dict(encoder) for key, encoder in encoders.items()},
-        "created_at": created_at.isoformat(),
-    }
-    entry = sign_entry(payload, runtime.keys.statements, issuer=runtime.settings.origin)
-    snapshot = Snapshot(
-        id=uuid7(),
-        collection_id=collection_id,
-        digest=digest,
-        works=len(works),
-        artists=len({work.artist_id for work in works}),
-        encoders=payload["encoders"],
-        leaf_hash=sequencer.append(session, entry),
-        created_at=sa.func.clock_timestamp(),
-    )
-    session.add(snapshot)
-    session.flush()
-    return snapshot
-
-
-def newest_snapshot(
-    session: Session, *, collection_id: uuid.UUID | None = None, collection: str | None = None
-) -> Snapshot | None:
-    """The snapshot that answers now: of one collection by id or name, else of the collection that was founded last."""
-    query = (
-        sa.select(Snapshot)
-        .join(Collection, Collection.id == Snapshot.collection_id)
-        .order_by(Collection.created_at.desc(), Snapshot.created_at.desc(), Snapshot.id.desc())
-        .limit(1)
-    )
-    if collection_id is not None:
-        query = query.where(Snapshot.collection_id == collection_id)
-    if collection is not None:
-        query = query.where(Collection.name == collection)
-    return session.scalars(query).one_or_none()
-
-
-def reference_works(
-    session: Session, collection_id: uuid.UUID, until: dt.datetime | None = None
-) -> Iterator[ReferenceWork]:
-    """The collection's works with their grants as they stand; `until` leaves out what a later run has added."""
-    query = (
-        sa.select(Work, Artist.name)
-        .join(Artist, Artist.id == Work.artist_id)
-        .where(Work.collection_id == collection_id)
-        .order_by(Work.id)
-    )
-    if until is not None:
-        query = query.where(Work.created_at <= until)
-    for work, artist in session.execute(query.execution_options(yield_per=5000)):
-        yield ReferenceWork(
-            id=str(work.id),
-            artist_id=str(work.artist_id),
-            artist=artist,
-            title=work.title,
-            licence=work.licence,
-            file_sha256=work.file_sha256.hex(),
-            pixel_sha256=work.pixel_sha256.hex(),
-            train=work.grant_train,
-            compare=work.grant_compare,
-            name=work.grant_name,
-        )
-
-
-def _alone(session: Session, collection_id: uuid.UUID) -> None:
-    """Whoever changes a collection's works or names its state holds its row: a snapshot is of one moment.
-
-    Times are taken from the clock under this lock, so that a snapshot's works are exactly those added before it.
-    """
-    session.execute(sa.select(Collection.id).where(Collection.id == collection_id).with_for_update())
-
-
-def _complete(
-    session: Session, collection_id: uuid.UUID, encoders: Mapping[str, Mapping[str, str]], works: int
-) -> Mapping[str, Mapping[str, str]]:
-    """Those encoders that have seen every work: a snapshot claims no others."""
-    seen = session.execute(
-        sa.select(Embedding.encoder, sa.func.count().label("works"))
-        .join(Work, Work.id == Embedding.work_id)
-        .where(Work.collection_id == collection_id)
-        .group_by(Embedding.encoder)
-    )
-    counts = {row.encoder: row.works for row in seen}
-    return {key: encoder for key, encoder in encoders.items() if counts.get(key) == works}
-
-
-def change_grant(runtime: Runtime, work_id: uuid.UUID, grant: str, allowed: bool, by_role: str) -> None:
-    """Give or withdraw one grant of one work: an entry, and a new snapshot in the same transaction."""
-    if by_role not in ROLES:
-        raise BadRequest(
-            f"by_role: {by_role[:40]!r} is no role", code="role_unknown", next_step=f"name one of {', '.join(ROLES)}"
-        )
-    if grant not in {"train", "compare", "name"}:
-        raise BadRequest(
-            f"grant: {grant!r} is not known", code="grant_unknown", next_step="name train, compare or name"
-        )
-    with runtime.sessions.begin() as session:
-        collection_id = session.execute(sa.select(Work.collection_id).where(Work.id == work_id)).scalar()
-        if collection_id is None:
-            raise NotFound(f"no work {work_id}", code="work_unknown", next_step="look the work up in its collection")
-        _alone(session, collection_id)
-        work = session.get_one(Work, work_id)
-        if getattr(work, f"grant_{grant}") == allowed:
-            return
-        setattr(work, f"grant_{grant}", allowed)
-        payload = {
-            "type": GRANT,
-            "work_id": str(work_id),
-            "grant": grant,
-            "allowed": allowed,
-            "by_role": by_role,
-            "created_at": runtime.clock().isoformat(),
-        }
-        entry = sign_entry(payload, runtime.keys.statements, issuer=runtime.settings.origin)
-        session.add(
-            GrantChange(
-                id=uuid7(),
-                work_id=work_id,
-                grant=grant,
-                allowed=allowed,
-                by_role=by_role,
-                leaf_hash=sequencer.append(session, entry),
-            )
-        )
-        session.flush()
-        newest = newest_snapshot(session, collection_id=work.collection_id)
-        if newest is not None:
-            freeze(session, runtime, work.collection_id, newest.encoders)
 
 
 def status(session: Session) -> list[dict[str, Any]]:
@@ -378,12 +227,18 @@ def _read(each: Listed, limit: int) -> bytes:
 def _complete_works(
     session: Session, collection_id: uuid.UUID, encoders: Sequence[str]
 ) -> dict[tuple[str, bytes], Grants]:
-    """(artist, file sha256) → grants of the works that every one of `encoders` has seen: nothing is left to do."""
-    seen = sa.select(sa.func.count()).where(Embedding.work_id == Work.id, Embedding.encoder.in_(encoders))
+    """(artist, file sha256) → grants of the works that all of `encoders` have seen: nothing is left to do."""
+    embedded = sa.select(sa.func.count()).where(Embedding.work_id == Work.id, Embedding.encoder.in_(encoders))
+    described = sa.select(sa.func.count()).where(
+        LocalFeatureSet.work_id == Work.id, LocalFeatureSet.method.in_(encoders)
+    )
     rows = session.execute(
         sa.select(Artist.name, Work.file_sha256, Work.grant_train, Work.grant_compare, Work.grant_name)
         .join(Artist, Artist.id == Work.artist_id)
-        .where(Work.collection_id == collection_id, seen.scalar_subquery() == len(encoders))
+        .where(
+            Work.collection_id == collection_id,
+            embedded.scalar_subquery() + described.scalar_subquery() == len(encoders),
+        )
     )
     return {(row.name, row.file_sha256): Grants(row.grant_train, row.grant_compare, row.grant_name) for row in rows}
 
@@ -391,16 +246,20 @@ def _complete_works(
 def _store(
     runtime: Runtime, collection_id: uuid.UUID, batch: Sequence[_Decoded], embedder: Embedder, report: Indexed
 ) -> None:
-    """One transaction: artists, works and their vectors. A work that only lacked vectors keeps its id."""
+    """One transaction: artists, works, what the encoders saw of them. A work that only lacked vectors keeps its id."""
     if not batch:
         return
-    embedded = embedder.embed([each.pixels for each in batch])
+    images = [each.pixels for each in batch]
+    embedded, described = embedder.embed(images), embedder.features(images)
+    previews = [encode_preview(each.pixels) for each in batch]
     with runtime.sessions.begin() as session:
-        _alone(session, collection_id)
+        alone(session, collection_id)
         artists = _artists(session, collection_id, {each.listed.artist for each in batch})
         ids = _works(session, collection_id, artists, batch)
         for encoder, rows in embedded.items():
             vectors.replace(session, encoder, ids, rows)
+        features.replace(session, embedder.method, ids, described)
+        features.keep_previews(session, ids, previews)
     report.added += len(batch)
 
 
@@ -460,7 +319,7 @@ def _works(
 
 
 @contextmanager
-def _only_indexer(runtime: Runtime, collection_id: uuid.UUID) -> Iterator[None]:
+def only_indexer(runtime: Runtime, collection_id: uuid.UUID) -> Iterator[None]:
     """One process at a time indexes a collection; the lock ends with the process, whatever ends that."""
     with runtime.database.advisory_lock(collection_id) as ours:
         if not ours:

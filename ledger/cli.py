@@ -20,6 +20,8 @@ COMMANDS = {
     "lookup": "ledger.commands.checking:look_up",
     "erase": "ledger.commands.erasing:erase",
     "audit": "ledger.commands.audit:audit",
+    "evaluate": "ledger.commands.evaluating:evaluate",
+    "train-head": "ledger.commands.training:train_head",
     "log": "ledger.commands.log:log",
     "keys": "ledger.commands.founding:keys",
     "run": "ledger.commands.running:run",

@@ -351,12 +351,12 @@ def _unfinished(runtime: Runtime) -> str:
 
 def _networks(runtime: Runtime) -> str:
     """Load every network of the profile, as the worker will."""
-    from ledger.worker import Worker
+    from ledger.examiner import Examiner
 
-    worker = Worker(runtime)
-    names = list(worker.encoders())
+    examiner = Examiner(runtime)
+    names = list(examiner.loaded())
     try:
-        generator = f"generator {worker.generator().info.name}"
+        generator = f"generator {examiner.generator().info.name}"
     except ModelError as error:
         if error.code != "no_generator":
             raise

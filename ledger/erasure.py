@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ledger import lookup
-from ledger.database.tables import Generation, LogEntry, LogShard, Record, Report, Stamp, Verification
+from ledger.database.tables import Generation, LogEntry, LogShard, Picture, Record, Report, Stamp, Verification
 from ledger.errors import BadRequest, Conflict, NotFound
 from ledger.log import entries
 from ledger.log.statement_types import sign_entry
@@ -160,6 +160,7 @@ def _forget(session: Session, runtime: Runtime, record: Record, reason: str, ask
     session.flush()
     of_record = {"record_id": record.id}
     session.execute(sa.delete(Report).filter_by(**of_record))
+    session.execute(sa.delete(Picture).filter_by(**of_record))
     session.execute(sa.update(Generation).filter_by(**of_record).values(prompt=None, prompt_salt=None))
     session.execute(
         sa.update(Stamp).filter_by(**of_record).values(

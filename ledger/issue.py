@@ -19,7 +19,7 @@ import hashlib
 import secrets
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,9 +35,10 @@ from attribution.evidence import Evidence
 from attribution.fingerprints import Fingerprints, bits, instance_code, iscc_bits, pixel_sha256
 from ledger import jobs
 from ledger.credentials.write import write_credential
-from ledger.database.tables import Generation, Record, Stamp, Verification
+from ledger.database.tables import Generation, Picture, Record, Stamp, Verification
 from ledger.erasure import refuse_erased
 from ledger.errors import BadRequest, Conflict, Inconsistent
+from ledger.gate import refuse_blocked
 from ledger.log import entries, sequencer
 from ledger.log.statement_types import sign_entry
 from ledger.log.statements import commitment, parse_statement
@@ -80,6 +81,9 @@ class Produced:
     parameters: Mapping[str, Any] | None = None  # of a generation: what it was really called with
     ai_origin: bool = False  # of a stamp: our own pixels, or a submitter registered to the generator they name
     parent_manifest_urn: str | None = None  # of a stamp: the credential that the image brought
+    pictures: Mapping[str, bytes] = field(
+        default_factory=dict
+    )  # drawings that the evidence names: SHA-256 in hex → PNG
 
 
 def accept_generation(
@@ -178,10 +182,12 @@ def accept_stamp(
 
 
 def sign(runtime: Runtime, record_id: uuid.UUID, produced: Produced) -> None:
-    """Step 1. Durable before: nothing. Durable after: image, report, statement and its place in the log's outbox."""
+    """Step 1. Durable before: nothing. Durable after: image, report, statement and its place in the log's outbox.
+    Raises Conflict `near_copy_blocked`, before any of it."""
     with runtime.sessions() as session:
         if session.get_one(Record, record_id).state != "accepted":
             return  # what was signed keeps its image
+    refuse_blocked(produced.evidence.gate)
     source_key = f"sources/{record_id}"
     runtime.storage.put(source_key, produced.image)
     now = runtime.clock()
@@ -209,6 +215,8 @@ def sign(runtime: Runtime, record_id: uuid.UUID, produced: Produced) -> None:
         entry = sign_entry(statement, runtime.keys.statements, issuer=runtime.settings.origin)
         leaf_hash = sequencer.append(session, entry)
         session.add(report)
+        drawn = produced.pictures.items()
+        session.add_all(Picture(record_id=record_id, sha256=bytes.fromhex(name), png=png) for name, png in drawn)
         record.state = "signed"
         record.source_key = source_key
         record.media_type = produced.media_type

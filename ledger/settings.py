@@ -39,8 +39,35 @@ class Settings(BaseSettings):
     )
     clip: str | None = Field(None, description="Folder or hub id of CLIP ViT-L/14; unset: the profile's.")
     internvit: str | None = Field(None, description="Folder or hub id of InternViT; unset: the profile's.")
+    dinov2: str | None = Field(None, description="Folder or hub id of DINOv2; unset: the profile's.")
+    csd: str | None = Field(None, description="File, folder or hub id of CSD's weights; unset: the profile's.")
+    sscd: str | None = Field(
+        None, description="File or folder of SSCD's weights (sscd_disc_mixup.torchvision.pt); unset: it does not run."
+    )
     collection: str | None = Field(
         None, description="Name of the collection to compare with; unset: the newest snapshot."
+    )
+    background: str | None = Field(
+        None,
+        description="Name of a collection by artists who are not compared: error rates are measured on its works.",
+    )
+    head: Path | None = Field(None, description="Folder of an artist classifier that `lawful train-head` wrote.")
+
+    gate_identity: Literal["allow", "warn", "block"] = Field(
+        "warn", description="What follows when an image made or stamped here is, pixel for pixel, a compared work."
+    )
+    gate_copy: Literal["allow", "warn", "block"] = Field(
+        "warn", description="What follows when it, or a part of it, is a copy of a compared work."
+    )
+    gate_refused: Literal["allow", "warn", "block"] = Field(
+        "warn",
+        description="What follows when such a work's artist has not granted *train*; the strictest of the three wins.",
+    )
+    gate_alpha: float = Field(
+        0.001,
+        gt=0,
+        le=0.05,
+        description="Largest error rate of a copy that counts: how often what copies nothing is taken for one.",
     )
 
     issue_wait: Literal["integrated", "witnessed"] = Field(

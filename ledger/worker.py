@@ -1,33 +1,25 @@
-"""The process that owns the networks: takes jobs from the queue, runs the log's sequencer, resumes what was cut off.
-
-With `ledger.lab` the only importer of the heavy floors.
-"""
+"""The process that owns the networks: takes jobs from the queue, runs the log's sequencer, resumes what was cut off."""
 
 import asyncio
 import datetime as dt
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import procrastinate
 import sqlalchemy as sa
 import structlog
-from numpy.typing import NDArray
 from procrastinate.exceptions import AlreadyEnqueued
 from sqlalchemy.orm import Session
 
-from attribution.engine import Engine, Reference
 from attribution.fingerprints import fingerprint
-from attribution.snapshot import snapshot_digest
-from ledger import catalog, issue, jobs, verifications, verify
+from ledger import issue, jobs, verifications, verify
 from ledger.credentials.read import read_credential, trust_list
-from ledger.database import vectors
-from ledger.database.tables import Collection, Generation, Principal, Record, Snapshot, Stamp, Verification
-from ledger.errors import BadRequest, Inconsistent, LedgerError, Unavailable
+from ledger.database.tables import Generation, Principal, Record, Stamp, Verification
+from ledger.errors import BadRequest, LedgerError, Unavailable
+from ledger.examiner import Examiner
 from ledger.log.policy import load_policy
 from ledger.log.sequencer import SequencerThread
 from ledger.runtime import Runtime, open_runtime, sequencing
@@ -35,11 +27,6 @@ from ledger.settings import Settings
 from ledger.sweep import sweep
 from models.errors import ModelError
 from models.images import Limits, decode, encode_png
-from models.networks import Encoder, NetworkInfo, encoder_key
-from models.registry import ModelConfig, load_encoders, load_generator
-
-if TYPE_CHECKING:
-    from models.generator import Generator
 
 log = structlog.get_logger()
 
@@ -54,27 +41,12 @@ MOST_ATTEMPTS = 100  # whatever the reason: about an hour and a half of waiting 
 SHUTDOWN_SECONDS = 10.0  # a job that takes longer is resumed by the next worker
 
 
-def model_config(settings: Settings) -> ModelConfig:
-    return ModelConfig(
-        profile=settings.profile,
-        device=settings.device,
-        dtype=settings.dtype,
-        offload=settings.offload,
-        generator=settings.generator,
-        clip=settings.clip,
-        internvit=settings.internvit,
-    )
-
-
 class Worker:
-    """The loaded networks of one profile, and what the three jobs do with them. Networks load when first needed."""
+    """What the three jobs do with the networks of one profile."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self._config = model_config(runtime.settings)
-        self._encoders: dict[str, Encoder] | None = None
-        self._generator: Generator | None = None
-        self._engine: tuple[bytes | None, Engine] | None = None
+        self.examiner = Examiner(runtime)
 
     def run(self, task: jobs.Task, record_id: uuid.UUID) -> None:
         """Do one job; doing it twice is harmless, at the same time impossible. Raises LedgerError or ModelError."""
@@ -97,14 +69,17 @@ class Worker:
         if state == "accepted":
             if prompt is None:
                 raise BadRequest("the prompt was deleted", code="prompt_erased", next_step="ask for a new generation")
-            generator = self.generator()
+            generator = self.examiner.generator()
             made = generator.generate(prompt, seed=seed, **parameters)
             actual = {"steps": made.steps, "guidance": made.guidance, "width": made.width, "height": made.height}
             data = encode_png(made.pixels)
             found = fingerprint(data, made.pixels)
-            evidence = self.engine().examine(made.pixels, found)
+            examined = self.examiner.examine(made.pixels, found)
             model = asdict(generator.info)
-            issue.sign(self.runtime, record_id, issue.Produced(data, "image/png", found, evidence, model, actual))
+            produced = issue.Produced(
+                data, "image/png", found, examined.evidence, model, actual, pictures=examined.pictures
+            )
+            issue.sign(self.runtime, record_id, produced)
             pixels = made.pixels
         issue.finish(self.runtime, record_id, pixels=pixels)
 
@@ -131,13 +106,14 @@ class Worker:
             with runtime.sessions() as session:
                 own = _own_model(session, found.pixel_sha256)
                 ai_origin = own is not None or _is_registered(session, record_id)
-            evidence = self.engine().examine(image.pixels, found)
+            examined = self.examiner.examine(image.pixels, found)
             produced = issue.Produced(
                 data,
                 media_type,
                 found,
-                evidence,
+                examined.evidence,
                 model=own,
+                pictures=examined.pictures,
                 ai_origin=ai_origin,
                 parent_manifest_urn=reading.manifest_urn if reading.credential == "present" else None,
             )
@@ -155,7 +131,7 @@ class Worker:
         assert upload_key is not None
         data = runtime.storage.get(upload_key)
         try:
-            examine: verify.Examine | None = self.engine().examine
+            examine: verify.Examine | None = self.examiner.look()
         except (LedgerError, ModelError) as error:  # five of the six answers need no networks
             log.warning("not_compared", code=error.code, detail=error.detail)
             examine = None
@@ -172,53 +148,6 @@ class Worker:
             )
         verifications.record(runtime, record_id, found)
 
-    # ---- networks ----
-
-    def encoders(self) -> dict[str, Encoder]:
-        if self._encoders is None:
-            self._encoders = load_encoders(self._config)
-        return self._encoders
-
-    def engine(self) -> Engine:
-        """The engine over the newest snapshot; one job sees one snapshot from beginning to end."""
-        encoders = self.encoders()
-        with self.runtime.sessions() as session:
-            snapshot = catalog.newest_snapshot(session, collection=self.runtime.settings.collection)
-            digest = snapshot.digest if snapshot is not None else None
-            if self._engine is not None and self._engine[0] == digest:
-                return self._engine[1]
-            reference = None if snapshot is None else _reference(session, snapshot, encoders)
-        self._engine = (digest, Engine(encoders, reference))
-        return self._engine[1]
-
-    def embed(self, images: Sequence[NDArray[np.uint8]]) -> Mapping[str, NDArray[np.float32]]:
-        """Encoder key → vectors, for `ledger.catalog.index`."""
-        return {encoder_key(encoder.info): encoder.encode(images) for encoder in self.encoders().values()}
-
-    def generator(self) -> "Generator":
-        if self._generator is None:
-            self._generator = load_generator(self._config)
-        return self._generator
-
-
-class _Embedder:
-    """A worker's encoders, keyed as vectors are stored."""
-
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-
-    @property
-    def encoders(self) -> dict[str, dict[str, str]]:
-        return {encoder_key(encoder.info): asdict(encoder.info) for encoder in self._worker.encoders().values()}
-
-    def embed(self, images: Sequence[NDArray[np.uint8]]) -> Mapping[str, NDArray[np.float32]]:
-        return self._worker.embed(images)
-
-
-def embedder(runtime: Runtime) -> catalog.Embedder:
-    """The encoders of the runtime's profile, for indexing."""
-    return _Embedder(Worker(runtime))
-
 
 def anchors(runtime: Runtime) -> str:
     """The C2PA roots this ledger trusts: its own, and those of the settings."""
@@ -231,29 +160,6 @@ def anchors(runtime: Runtime) -> str:
             code="anchors_missing",
             next_step="point LAWFUL_TRUST_ANCHORS at a PEM file, or unset it",
         ) from error
-
-
-def _reference(session: Session, snapshot: Snapshot, encoders: Mapping[str, Encoder]) -> Reference:
-    """The snapshot's works with their vectors. Raises Inconsistent when they no longer give its digest."""
-    works = tuple(catalog.reference_works(session, snapshot.collection_id, until=snapshot.created_at))
-    if snapshot_digest(works, snapshot.encoders) != snapshot.digest:
-        raise Inconsistent(
-            "the works of the newest snapshot do not give its digest",
-            code="snapshot_mismatch",
-            next_step="run `lawful index` again to freeze the collection as it is; ask who changed the table of works",
-        )
-    ids = [work.id for work in works]
-    loaded: dict[str, NDArray[np.float32]] = {}
-    infos: dict[str, NetworkInfo] = {}
-    for name, encoder in encoders.items():
-        key = encoder_key(encoder.info)
-        rows = vectors.load(session, key, snapshot.collection_id, ids) if key in snapshot.encoders else None
-        if rows is not None:
-            loaded[name], infos[name] = rows, encoder.info
-        else:
-            log.warning("encoder_not_in_snapshot", encoder=key, next_step="run lawful index again")
-    name = session.execute(sa.select(Collection.name).where(Collection.id == snapshot.collection_id)).scalar_one()
-    return Reference(works=works, vectors=loaded, encoders=infos, digest=snapshot.digest, collection=name)
 
 
 def _own_model(session: Session, pixel_sha256: str) -> dict[str, Any] | None:

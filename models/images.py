@@ -36,6 +36,7 @@ from models.containers import Container, read_container, truncated, unreadable
 from models.errors import ImageError
 
 CANONICAL = "rgb8/1"
+PREVIEW_SIDE = 512
 SAME_COLOUR = 2
 GRID = 17
 
@@ -127,6 +128,15 @@ def encode_png(pixels: NDArray[np.uint8], compress_level: int = 6) -> bytes:
         raise ValueError(f"pixels must be (h, w, 3) uint8, not {pixels.shape} {pixels.dtype}")
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "PNG", compress_level=compress_level)
+    return out.getvalue()
+
+
+def encode_preview(pixels: NDArray[np.uint8], side: int = PREVIEW_SIDE) -> bytes:
+    """Return a WebP, at most `side` pixels long and wide, of (h, w, 3) uint8: for people to look at, not to compare."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    image.save(out, "WEBP", quality=80)
     return out.getvalue()
 
 

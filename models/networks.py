@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +32,19 @@ class NetworkInfo:
     licence: str
 
 
+Axis = Literal["copy", "style", "content"]
+
+
 class Encoder(Protocol):
-    """A network, or a weight-free descriptor, that turns images into comparable vectors."""
+    """A network, or a weight-free descriptor, that turns images into comparable vectors.
+
+    `axes` are the questions that its vectors are evidence for.
+    """
 
     name: str
     info: NetworkInfo
     dim: int
+    axes: frozenset[Axis]
 
     def encode(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return (n, dim) float32 with L2-normalised rows for n canonical images, each (h, w, 3) uint8.

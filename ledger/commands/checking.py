@@ -33,6 +33,7 @@ from models.images import Limits, decode
 
 GOOD = {"present", "intact", "valid", "trusted", "recorded"}
 BAD = {"unreadable", "altered", "invalid", "broken", "contradicts"}
+OUTCOMES = {"found": ("●", "bold"), "nothing": ("·", ""), "cannot_tell": ("?", "dim")}
 MARKS = {"pass": ("✓", "green"), "fail": ("✗", "bold red"), "info": ("·", ""), "skip": ("-", "dim")}
 
 
@@ -229,7 +230,7 @@ def _find_file(session: Session, data: bytes, settings: Settings) -> Found:
 
 
 def print_verification(found: Verification) -> None:
-    """Verdict, six answers, numbered checks, records, candidates: the order of the page."""
+    """Verdict, six answers, numbered checks, what each axis found, records, candidates."""
     console = out()
     console.print(shown(found.verdict), style="bold")
     console.print()
@@ -244,6 +245,9 @@ def print_verification(found: Verification) -> None:
     for check in found.checks:
         mark, style = MARKS[check.result]
         console.print(f"{check.step:>2} {mark} {check.name}: {shown(check.code)}", style=style, soft_wrap=True)
+    for finding in found.evidence.findings if found.evidence is not None else []:
+        mark, style = OUTCOMES[finding.outcome]
+        console.print(f"   {mark} {shown(finding.axis)}: {shown(finding.text)}", style=style, soft_wrap=True)
     for conflict in found.conflicts:
         console.print(f"conflict: {shown(conflict)}", style="yellow", soft_wrap=True)
     _print_records(found.records, found.candidates)

@@ -10,6 +10,7 @@ import msgspec
 import rich_click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from attribution.evidence import Evidence
 from ledger import catalog, issue, lookup
 from ledger.commands.files import check_writable, read_image, write_whole
 from ledger.commands.frame import Invocation, answer_json, err, json_option, out, resume_with, shown
@@ -58,7 +59,7 @@ def index(
     wanted, title, licence, train, compare, name). A file that cannot be read is listed and passed over. What is done
     stays when the run is cut off; the same command again adds only what is new.
     """
-    from ledger.worker import embedder
+    from ledger.examiner import Examiner
 
     settings = invocation.settings()
     called = collection or (source.resolve().name if source.is_dir() else source.stem)
@@ -70,7 +71,7 @@ def index(
             collection=called,
             licence=licence,
             grants=Grants(train=train, compare=compare, name=name),
-            embedder=embedder(runtime),
+            embedder=Examiner(runtime),
             progress=progress.show,
         )
     if as_json:
@@ -186,13 +187,27 @@ def _hand_over(runtime: Runtime, record_id: uuid.UUID, output: Path, force: bool
     with runtime.sessions() as session:
         key, _ = lookup.file_key(session, record_id)
         record = lookup.by_id(session, record_id)
+        evidence = msgspec.convert(msgspec.json.decode(lookup.report(session, record_id))["evidence"], Evidence)
     write_whole(output, runtime.storage.get(key), force=force)
     page = f"{runtime.settings.public_url}/r/{record.file_sha256}"
     if as_json:
-        answer_json({"file": str(output), "page": page, "record": msgspec.to_builtins(record)})
+        gate, found = msgspec.to_builtins(evidence.gate), msgspec.to_builtins(evidence.findings)
+        answer_json(
+            {
+                "file": str(output),
+                "page": page,
+                "record": msgspec.to_builtins(record),
+                "statement": evidence.statement,
+                "findings": found,
+                "gate": gate,
+            }
+        )
         return
     out().print(f"{shown(output)}  {_said(record)}", soft_wrap=True)
     out().print(f"record {record.id}\npage   {page}", soft_wrap=True)
+    out().print(shown(evidence.statement), soft_wrap=True)
+    if evidence.gate is not None and evidence.gate.decision == "warn":
+        err().print(f"warning: {shown(evidence.gate.text)} ({', '.join(evidence.gate.reasons)})", soft_wrap=True)
 
 
 def _said(record: RecordView) -> str:
@@ -214,7 +229,7 @@ class _Progress:
         )
         self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
         self._task = self._bar.add_task("", total=None)
-        self._said, self._done = 0.0, -1
+        self._said, self._last = 0.0, catalog.Progress(-1, 0, "")
 
     def __enter__(self) -> "_Progress":
         self._bar.start()
@@ -226,8 +241,8 @@ class _Progress:
     def show(self, progress: catalog.Progress) -> None:
         self._bar.update(self._task, completed=progress.done, total=progress.total, description=shown(progress.name))
         now = time.monotonic()
-        if self._plain is None or progress.done == self._done:
+        if self._plain is None or progress == self._last:
             return
         if now - self._said >= PLAIN_SECONDS or progress.done == progress.total:
-            self._said, self._done = now, progress.done
+            self._said, self._last = now, progress
             self._plain.print(f"{progress.done} of {progress.total}  {shown(progress.name)}")

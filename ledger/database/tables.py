@@ -135,8 +135,43 @@ class Embedding(Base):
     vector: Mapped[Any] = mapped_column(HALFVEC())
 
 
+class LocalFeatureSet(Base):
+    """The local features of one work by one method, `name@first 16 hex digits of the recipe's digest`."""
+
+    __tablename__ = "local_features"
+    work_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("works.id", ondelete="CASCADE"), primary_key=True)
+    method: Mapped[str] = mapped_column(primary_key=True)
+    features: Mapped[bytes]
+
+
+class Preview(Base):
+    """A small picture of a work: to measure error rates with, and shown in reports where the work may be named."""
+
+    __tablename__ = "previews"
+    work_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("works.id", ondelete="CASCADE"), primary_key=True)
+    webp: Mapped[bytes]
+
+
+class Calibration(Base):
+    """What the engine's error rates rest on, named by the SHA-256 of `content`.
+
+    `inputs` is the digest of what it was fitted to: the compared works, their vectors' encoders and the background. Two
+    collections of the same pictures may come to the same content.
+    """
+
+    __tablename__ = "calibrations"
+    __table_args__ = (_digest("sha256"), _digest("inputs"))
+    inputs: Mapped[bytes] = mapped_column(primary_key=True)
+    sha256: Mapped[bytes] = mapped_column(index=True)
+    content: Mapped[bytes]
+    created_at: Mapped[dt.datetime] = _created()
+
+
 class Snapshot(Base):
-    """A collection frozen at a moment, named by its digest; `encoders` maps name → NetworkInfo as indexed."""
+    """A collection frozen at a moment, named by its digest; `encoders` maps name → NetworkInfo as indexed.
+
+    Without a `calibration` the collection was frozen by a process without networks: a worker makes the next one.
+    """
 
     __tablename__ = "snapshots"
     __table_args__ = (_digest("digest"), sa.Index("snapshots_newest", "collection_id", "created_at"))
@@ -146,6 +181,7 @@ class Snapshot(Base):
     works: Mapped[int]
     artists: Mapped[int]
     encoders: Mapped[dict[str, Any]]
+    calibration: Mapped[bytes | None]
     leaf_hash: Mapped[bytes]
     created_at: Mapped[dt.datetime] = _created()
 
@@ -286,6 +322,16 @@ class Report(Base):
     record_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("records.id"), primary_key=True)
     sha256: Mapped[bytes]
     body: Mapped[bytes]
+
+
+class Picture(Base):
+    """A drawing that a report's evidence names by its SHA-256: a matched region, in the image and in the work."""
+
+    __tablename__ = "pictures"
+    __table_args__ = (_digest("sha256"),)
+    record_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("records.id"), primary_key=True)
+    sha256: Mapped[bytes] = mapped_column(primary_key=True)
+    png: Mapped[bytes]
 
 
 # ---- the log (append-only; see migrations for the triggers) ---------------------------------------------------------

@@ -210,12 +210,16 @@ class Verification(Described, tag="lawful-ledger/verification/1"):
 
 
 class Snapshot(Described, tag="lawful-ledger/snapshot/1"):
-    """A collection as it stood. `digest` is over ids, file digests, licences and grants of all its works together."""
+    """A collection as it stood. `digest` is over ids, file digests, licences and grants of all its works together.
+
+    `calibration` names what its error rates rest on; null where it was frozen before they were measured.
+    """
 
     collection_id: RowId
     digest: PublicDigest
     works: Count
     encoders: dict[OperatorText, Network]
+    calibration: PublicDigest | None
     created_at: Time
 
 

@@ -168,10 +168,12 @@ def attribution_assertion(
     evidence: dict[str, Any], report: Report, record: Record, settings: Settings
 ) -> dict[str, Any]:
     """What the ledger found the image closest to, and what that does not prove."""
+    copies, style = evidence.get("copy"), evidence.get("style")
     return {
         "schema": ATTRIBUTION_SCHEMA,
         "method": evidence["version"],
         "finding": evidence["statement"],
+        "findings": evidence.get("findings", []),
         "not_proven": list(NOT_PROVEN),
         "snapshot": evidence.get("snapshot"),
         "identity": evidence.get("identity"),
@@ -179,7 +181,10 @@ def attribution_assertion(
             name: {"encoder": axis["encoder"], "metric": axis["metric"], "works": axis["nearest"][:CREDENTIAL_NEAREST]}
             for name, axis in evidence.get("neighbours", {}).items()
         },
-        "shares": evidence.get("shares", {}),
+        "copies": copies["matches"][:CREDENTIAL_NEAREST] if copies else [],
+        "style": style | {"artists": style["artists"][:CREDENTIAL_NEAREST]} if style else None,
+        "conflicts": evidence.get("conflicts", []),
+        "gate": evidence.get("gate"),
         "report_sha256": report.sha256.hex(),
         "report_url": f"{settings.public_url}/v1/records/{record.id}/report",
     }

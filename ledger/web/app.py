@@ -27,7 +27,7 @@ from litestar.template import TemplateConfig
 from ledger.log.declarations import MAX_BATCH_BYTES
 from ledger.runtime import Runtime, open_runtime
 from ledger.settings import Settings
-from ledger.web import health, log, pages, reading, submitting, wording, writing
+from ledger.web import health, log, pages, pictures, reading, submitting, wording, writing
 from ledger.web.headers import with_headers
 from ledger.web.problems import answer_with_problem
 from ledger.web.serving import serve_app
@@ -65,6 +65,7 @@ OTHERS = (
     pages.verification_page,
     pages.record_page,
     pages.documentation_page,
+    pictures.read_picture,
 )
 
 

@@ -31,7 +31,7 @@ class Shown(NamedTuple):
     view: RecordView
     made: dict[str, Any]
     evidence: Evidence | None
-    failure: str | None
+    failure: LedgerError | None
 
 
 @get("/", include_in_schema=False, sync_to_thread=False)
@@ -108,11 +108,11 @@ def _with_report(runtime: Runtime, session: Any, view: RecordView) -> Shown:
     return Shown(view, report["made"], msgspec.convert(report["evidence"], Evidence), None)
 
 
-def _failure(runtime: Runtime, view: RecordView) -> str | None:
+def _failure(runtime: Runtime, view: RecordView) -> LedgerError | None:
     if view.state != "abandoned":
         return None
     try:
         jobs.wait(runtime.sessions, uuid.UUID(view.id), 0)
     except LedgerError as error:
-        return f"{error.detail} ({error.code})"
+        return error
     return None

@@ -2,7 +2,13 @@
 
 from typing import Literal, NamedTuple
 
-Tone = Literal["good", "bad", "warn", "plain"]
+from attribution.evidence import CopyMatch, Evidence, NeighbourAxis
+from attribution.levels import content_axes
+from attribution.wording import covered, credit, percent
+
+__all__ = ["covered", "credit"]  # for the templates, which say it in the engine's words
+
+Tone = Literal["good", "bad", "warn", "plain", "note", "open"]
 
 
 class Meaning(NamedTuple):
@@ -129,6 +135,59 @@ FOUND_BY = {
     "copy": "by a matched region",
 }
 
+AXES = {
+    "identity": "Is this very image in the collection?",
+    "copy": "Is it, or a part of it, a copy of a work?",
+    "style": "Whose hand does it resemble?",
+    "content": "Does it show what a work shows?",
+    "classification": "Whom does the artist classifier name?",
+}
+
+OUTCOMES: dict[str, tuple[str, Tone]] = {
+    "found": ("found", "note"),
+    "nothing": ("nothing stands out", "plain"),
+    "cannot_tell": ("cannot tell", "open"),
+}
+
+GATE_REASONS = {
+    "identical_work": "it is, pixel for pixel, a work of the collection",
+    "copy_of_work": "it, or a part of it, is a copy of a work",
+    "artist_refused": "the artist of such a work has not agreed that generators learn from it",
+    "copy_not_judged": "it may be a copy, and too few images are there to calibrate on to tell",
+}
+
+
+def tells(evidence: Evidence) -> bool:
+    """Whether the axes have anything of their own to say: not where all of them lack the same collection."""
+    return len({finding.text for finding in evidence.findings}) > 1
+
+
+def nearest_by(evidence: Evidence) -> list[tuple[str, dict[str, NeighbourAxis]]]:
+    """The encoders in two groups with their headings: those that tell what an image shows, and the others."""
+    content = content_axes(evidence)
+    others = {name: axis for name, axis in evidence.neighbours.items() if name not in content}
+    groups = [("Closest works by what they show", content), ("Closest works under encoders of style", others)]
+    return [(title, axes) for title, axes in groups if axes]
+
+
+def matching(match: CopyMatch) -> str:
+    """What a match is, without saying that it is a copy: whether that stands is for the axis's finding to say."""
+    of_work = "a protected work" if match.protected else f"{percent(covered(match.of_work))} of the work"
+    return (
+        f"{percent(covered(match.of_image))} of this image matches {of_work}{', mirrored' if match.mirrored else ''}."
+    )
+
+
+def match_seen(match: CopyMatch) -> str:
+    """For whoever cannot see the drawing of a match."""
+    if match.protected:
+        return "This image; an outline marks the region that matches a protected work, which is not shown."
+    turned = " One of them is the mirror image of the other." if match.mirrored else ""
+    return (
+        f"This image beside {credit(match.title, match.artist)}; outlines mark the region that matches in both.{turned}"
+    )
+
+
 RESULTS = {"pass": "holds", "fail": "fails", "info": "noted", "skip": "not checked"}
 
 KINDS = {"generation": "Generated here", "stamp": "Stamped here", "verification": "Looked at here"}
@@ -147,7 +206,7 @@ STATUS_TITLES = {
     403: "Not allowed",
     404: "Not found",
     405: "Not that way",
-    409: "In conflict with an earlier request",
+    409: "In conflict with what is already here",
     413: "Too large",
     415: "Not a form that is taken here",
     422: "Cannot be worked with",

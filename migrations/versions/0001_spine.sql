@@ -80,6 +80,30 @@ CREATE TABLE embeddings (
     PRIMARY KEY (work_id, encoder)
 );
 
+CREATE TABLE local_features (
+    work_id   uuid NOT NULL REFERENCES works (id) ON DELETE CASCADE,
+    method    text NOT NULL,
+    features  bytea NOT NULL,
+    PRIMARY KEY (work_id, method)
+);
+ALTER TABLE local_features ALTER COLUMN features SET STORAGE EXTERNAL;  -- descriptors do not compress
+
+CREATE TABLE previews (
+    work_id  uuid PRIMARY KEY REFERENCES works (id) ON DELETE CASCADE,
+    webp     bytea NOT NULL
+);
+ALTER TABLE previews ALTER COLUMN webp SET STORAGE EXTERNAL;
+
+CREATE TABLE calibrations (
+    inputs      bytea PRIMARY KEY,
+    sha256      bytea NOT NULL,
+    content     bytea NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT sha256_is_32_bytes CHECK (octet_length(sha256) = 32),
+    CONSTRAINT inputs_is_32_bytes CHECK (octet_length(inputs) = 32)
+);
+CREATE INDEX ix_calibrations_sha256 ON calibrations (sha256);
+
 CREATE TABLE snapshots (
     id             uuid PRIMARY KEY,
     collection_id  uuid NOT NULL REFERENCES collections (id),
@@ -87,6 +111,7 @@ CREATE TABLE snapshots (
     works          integer NOT NULL,
     artists        integer NOT NULL,
     encoders       jsonb NOT NULL,
+    calibration    bytea,
     leaf_hash      bytea NOT NULL,
     created_at     timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT digest_is_32_bytes CHECK (octet_length(digest) = 32)
@@ -191,6 +216,15 @@ CREATE TABLE reports (
     body       bytea NOT NULL,
     CONSTRAINT sha256_is_32_bytes CHECK (octet_length(sha256) = 32)
 );
+
+CREATE TABLE pictures (
+    record_id  uuid NOT NULL REFERENCES records (id),
+    sha256     bytea NOT NULL,
+    png        bytea NOT NULL,
+    PRIMARY KEY (record_id, sha256),
+    CONSTRAINT sha256_is_32_bytes CHECK (octet_length(sha256) = 32)
+);
+ALTER TABLE pictures ALTER COLUMN png SET STORAGE EXTERNAL;
 
 -- The log.
 

@@ -21,7 +21,7 @@ from torch import nn
 
 from models.encoders.preprocessing import SIGNED_MEAN, SIGNED_STD, Pixels, encode_in_batches, normalised, resize
 from models.loading import LOAD_ERRORS, device_for, locate, unreadable
-from models.networks import NetworkInfo
+from models.networks import Axis, NetworkInfo
 
 SIDE = 64
 BATCH = 32
@@ -58,6 +58,7 @@ class AtelierEncoder:
     """Always float32, so that vectors of any two machines may be compared."""
 
     name = "atelier"
+    axes: frozenset[Axis] = frozenset({"style"})
 
     def __init__(self, network: StyleNetwork, info: NetworkInfo, device: torch.device) -> None:
         self.info = info

@@ -11,7 +11,7 @@ from transformers import CLIPVisionModelWithProjection
 
 from models.encoders.preprocessing import CLIP_MEAN, CLIP_STD, encode_in_batches, normalised, shorter_side_and_crop
 from models.loading import LOAD_ERRORS, device_for, load_whole, locate, unreadable, without_progress_bars
-from models.networks import NetworkInfo
+from models.networks import Axis, NetworkInfo
 
 BATCH = 16
 
@@ -20,6 +20,7 @@ class ClipEncoder:
     """Always float32, so that vectors of any two machines may be compared."""
 
     name = "clip"
+    axes: frozenset[Axis] = frozenset({"style", "content"})
 
     def __init__(self, model: Any, info: NetworkInfo, device: torch.device) -> None:
         self.info = info

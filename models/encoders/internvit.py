@@ -20,7 +20,7 @@ from models.encoders.preprocessing import (
     shorter_side_and_crop,
 )
 from models.loading import LOAD_ERRORS, device_for, load_whole, locate, unreadable, without_progress_bars
-from models.networks import NetworkInfo
+from models.networks import Axis, NetworkInfo
 
 BATCH = 8
 ORIGINAL = "intern_vit_6b"  # the authors' model_type, at every size
@@ -42,6 +42,7 @@ class InternVitEncoder:
     """Always float32, so that vectors of any two machines may be compared (the 6B model then takes 24 GB)."""
 
     name = "internvit"
+    axes: frozenset[Axis] = frozenset({"content"})
 
     def __init__(self, model: Any, info: NetworkInfo, device: torch.device) -> None:
         self.info = info

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from models.encoders.preprocessing import SIGNED_MEAN, SIGNED_STD, encode_in_batches, normalised, resize
 from models.loading import LOAD_ERRORS, LOW_MEMORY, call_defaults, device_for, locate, unreadable
-from models.networks import NetworkInfo
+from models.networks import Axis, NetworkInfo
 
 PART = "vae"
 PART_FILES = ("model_index.json", "lawful.json", "README.md", f"{PART}/*.json", f"{PART}/*.safetensors")
@@ -32,6 +32,7 @@ class VaeEncoder:
     """Always float32, so that vectors of any two machines may be compared."""
 
     name = "vae"
+    axes: frozenset[Axis] = frozenset({"content"})
 
     def __init__(self, vae: Any, info: NetworkInfo, device: torch.device, width: int, height: int) -> None:
         self.info = info

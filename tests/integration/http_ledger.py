@@ -1,5 +1,6 @@
 """A founded ledger behind the HTTP application, and a worker without networks: all of it is real but the engine."""
 
+import hashlib
 import os
 import socket
 import subprocess
@@ -11,19 +12,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
+import msgspec
 import sqlalchemy as sa
 from litestar.testing import TestClient
 
 from attribution.evidence import (
-    ArtistShare,
+    PROTECTED_WORK,
+    PROTECTED_WORKS,
+    Area,
+    ArtistFinding,
     CalibrationNote,
+    Classification,
+    CopyAxis,
+    CopyMatch,
     Evidence,
     Neighbour,
     NeighbourAxis,
-    Shares,
     SnapshotRef,
+    StyleAxis,
 )
 from attribution.fingerprints import fingerprint
+from attribution.gate import GatePolicy, decide
+from attribution.wording import findings, not_proven, statement
 from ledger import genesis, issue, supervisor, verifications, verify
 from ledger.database.tables import Principal, Record, Verification
 from ledger.runtime import Runtime
@@ -36,11 +46,102 @@ from .conftest import picture
 MODEL = {"name": "test-generator", "revision": "1", "weights_sha256": "0" * 64, "licence": "none"}
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> {{ 7*7 }} {% raw %}"
 
-EVIDENCE = Evidence(
+DRAWING = encode_png(picture(9))
+DRAWN = hashlib.sha256(DRAWING).hexdigest()
+
+
+def told(evidence: Evidence, refused: bool = False, policy: GatePolicy | None = None) -> Evidence:
+    """The evidence with what the engine makes of its axes: findings, the statement, and the gate where one is asked."""
+    said = findings(evidence)
+    evidence = msgspec.structs.replace(
+        evidence, findings=said, statement=statement(evidence, said), not_proven=not_proven(evidence)
+    )
+    return msgspec.structs.replace(evidence, gate=decide(evidence, refused, policy)) if policy is not None else evidence
+
+
+def area(left: float, top: float, right: float, bottom: float) -> Area:
+    return Area(corners=[(left, top), (right, top), (right, bottom), (left, bottom)])
+
+
+FOUND = Evidence(
+    statement="",
+    copy=CopyAxis(
+        method="rootsift@0123456789abcdef",
+        searched=445,
+        matches=[
+            CopyMatch(
+                work_id="w1",
+                artist_id="a1",
+                artist="Vincent van Gogh",
+                title="Wheat Field",
+                score=41.7,
+                p_value=0.0005,
+                details=212,
+                of_image=area(0.1, 0.2, 0.6, 0.7),
+                of_work=area(0.02, 0.01, 0.98, 0.97),
+                mirrored=True,
+                picture=DRAWN,
+            ),
+            CopyMatch(
+                work_id=None,
+                artist_id=None,
+                artist=None,
+                title=PROTECTED_WORK,
+                score=17.3,
+                p_value=0.0312,
+                details=31,
+                of_image=Area(corners=[(0.6, 0.6), (0.95, 0.55), (0.99, 0.9), (0.62, 0.97)]),
+                of_work=area(0.3, 0.3, 0.7, 0.8),
+                mirrored=False,
+                protected=True,
+            ),
+            CopyMatch(
+                work_id="w3",
+                artist_id="a2",
+                artist=HOSTILE,
+                title=HOSTILE,
+                score=16.9,
+                p_value=0.044,
+                details=18,
+                of_image=area(0, 0, 0.4, 0.4),
+                of_work=area(0, 0, 1, 1),
+                mirrored=False,
+            ),
+        ],
+        missed={"cropped to half": 0.012, "mirrored": 0.0, "pasted at a quarter of the area": 0.147},
+        calibration=CalibrationNote(
+            n=4000,
+            method="leave-artist-out",
+            smallest_p=1 / 4001,
+            text="p is the part of 4,000 images that reach this with the works of somebody else.",
+        ),
+    ),
+    style=StyleAxis(
+        method="style/1",
+        artists=[
+            ArtistFinding(artist_id="a1", artist="Vincent van Gogh", share=0.58, p_value=0.0022),
+            ArtistFinding(artist_id="a2", artist=HOSTILE, share=0.11, p_value=0.31),
+            ArtistFinding(artist_id=None, artist=PROTECTED_WORKS, share=0.004, p_value=0.93, protected=True),
+        ],
+        none_of_these=0.306,
+        calibration=CalibrationNote(
+            n=999, method="leave-artist-out", smallest_p=0.001, text="From 999 works of artists left out in turn."
+        ),
+        note="Fitted on held-out works of the collection.",
+    ),
+    classification=Classification(
+        classifier="head@0011223344556677",
+        artists=[
+            ArtistFinding(artist_id="a1", artist="Vincent van Gogh", share=0.71),
+            ArtistFinding(artist_id="a3", artist="Claude Monet", share=0.09),
+        ],
+        unknown=0.2,
+    ),
     snapshot=SnapshotRef(digest="ab" * 32, works=445, artists=8, collection="paintings"),
     neighbours={
         "clip": NeighbourAxis(
             encoder="clip@0123456789abcdef",
+            axes=["style", "content"],
             nearest=[
                 Neighbour(
                     work_id="w1",
@@ -78,23 +179,13 @@ EVIDENCE = Evidence(
         ),
         "vae": NeighbourAxis(
             encoder="vae@fedcba9876543210",
+            axes=["content"],
             nearest=[Neighbour(work_id="w9", artist_id="a3", artist="Claude Monet", title="Haystacks", score=0.5)],
         ),
     },
-    shares={
-        "clip": Shares(
-            artists=[
-                ArtistShare(artist_id="a1", artist="Vincent van Gogh", share=0.58),
-                ArtistShare(artist_id="a2", artist=HOSTILE, share=0.11),
-                ArtistShare(artist_id=None, artist="protected works", share=0.004),
-            ],
-            none_of_these=0.306,
-            note="Fitted on held-out works of the collection.",
-        )
-    },
-    statement="Under clip the image stands closest to Vincent van Gogh (p = 0.0022).",
-    not_proven=["Similarity is not authorship."],
 )
+EVIDENCE = told(FOUND)
+"""What an engine answers on all axes, with everything that a page could stumble over."""
 
 
 def png(seed: int = 1, side: int = 96) -> bytes:
@@ -179,7 +270,14 @@ def do(runtime: Runtime, record_id: uuid.UUID, evidence: Evidence, image: bytes 
         issue.sign(
             runtime,
             record_id,
-            issue.Produced(data, decoded.media_type, fingerprint(data, decoded.pixels), evidence, model),
+            issue.Produced(
+                data,
+                decoded.media_type,
+                fingerprint(data, decoded.pixels),
+                evidence,
+                model,
+                pictures={DRAWN: DRAWING} if DRAWN in str(evidence.copy) else {},
+            ),
         )
     issue.finish(runtime, record_id)
 

@@ -10,12 +10,33 @@ from transformers import (
     CLIPTokenizer,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
+    Dinov2Config,
+    Dinov2Model,
     T5Config,
     T5EncoderModel,
     T5TokenizerFast,
 )
 
 WIDTH = 32
+
+
+def save_open(folder: Path) -> dict[str, str]:
+    """Every network of the `open` profile, and a generator beside them: setting → folder."""
+    return {
+        "generator": str(save_flux(folder / "flux")),
+        "clip": str(save_clip(folder / "clip")),
+        "dinov2": str(save_dinov2(folder / "dinov2")),
+    }
+
+
+def save_dinov2(folder: Path) -> Path:
+    """A DINOv2 tower."""
+    torch.manual_seed(3)
+    config = Dinov2Config(
+        hidden_size=WIDTH, num_hidden_layers=1, num_attention_heads=4, mlp_ratio=2, image_size=42, patch_size=14
+    )
+    Dinov2Model(config).save_pretrained(folder)
+    return folder
 
 
 def save_clip(folder: Path) -> Path:

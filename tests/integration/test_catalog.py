@@ -1,7 +1,9 @@
 """Indexing: what is new is added, what is bad is listed, what was cut off goes on; snapshots and grants are entries."""
 
 import csv
+import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,11 @@ import pyarrow.parquet
 import pytest
 import sqlalchemy as sa
 from numpy.typing import NDArray
+from sqlalchemy.orm import Session
 
-from ledger import catalog
+from attribution.features import METHOD, extract
+from attribution.snapshot import ReferenceWork
+from ledger import catalog, grants, snapshots
 from ledger.database import vectors
 from ledger.database.tables import GrantChange, LogEntry, LogOutbox, Snapshot, Work
 from ledger.errors import BadRequest, Conflict, NotFound
@@ -19,6 +24,7 @@ from ledger.log.statements import parse_statement
 from ledger.runtime import Runtime
 from ledger.sources import Grants
 from models.images import encode_png
+from models.networks import encoder_key
 
 from .conftest import picture
 
@@ -33,16 +39,29 @@ class Colours:
     def __init__(self, name: str = "colours") -> None:
         self.info = {"name": name, "revision": "1", "weights_sha256": "c" * 64, "licence": "Apache-2.0"}
         self.seen = 0
+        self.calibrated = 0
 
     @property
     def encoders(self) -> dict[str, dict[str, str]]:
-        return {f"{self.info['name']}@{self.info['weights_sha256'][:16]}": self.info}
+        return {f"{self.info['name']}@{self.info['weights_sha256'][:16]}": self.info, self.method: asdict(METHOD)}
+
+    @property
+    def method(self) -> str:
+        return encoder_key(METHOD)
+
+    def features(self, images: Sequence[NDArray[np.uint8]]) -> list[bytes]:
+        return [extract(image).to_bytes() for image in images]
+
+    def calibrate(self, session: Session, collection_id: uuid.UUID, works: Sequence[ReferenceWork]) -> bytes:
+        """To the catalog a calibration is bytes: here, those that tell what it was made from."""
+        self.calibrated += 1
+        return repr([(work.id, work.name) for work in works if work.compare]).encode()
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> Mapping[str, NDArray[np.float32]]:
         self.seen += len(images)
         rows = np.stack([np.bincount((image // 64 @ (16, 4, 1)).ravel(), minlength=64) for image in images])
         rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-        return dict.fromkeys(self.encoders, rows)
+        return {key: rows for key in self.encoders if key != self.method}
 
 
 def folder_of_works(root: Path, artists: int = 2, works: int = 3) -> Path:
@@ -72,12 +91,13 @@ def test_a_folder_becomes_works_vectors_and_a_logged_snapshot(runtime: Runtime, 
     assert (indexed.works, indexed.artists) == (6, 2)
     with runtime.sessions() as session:
         collection_id = session.scalars(sa.select(Snapshot.collection_id)).one()
-        works = [work.id for work in catalog.reference_works(session, collection_id)]
-        rows = vectors.load(session, next(iter(indexed.encoders)), collection_id, works)
+        works = [work.id for work in snapshots.reference_works(session, collection_id)]
+        (encoder,) = indexed.encoders.keys() - {Colours().method}
+        rows = vectors.load(session, encoder, collection_id, works)
     assert rows is not None
     assert rows.shape == (6, 64)
     assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-2)
-    assert [each["digest"] for each in logged(runtime, catalog.SNAPSHOT)] == [indexed.snapshot]
+    assert [each["digest"] for each in logged(runtime, snapshots.SNAPSHOT)] == [indexed.snapshot]
 
 
 def test_a_second_run_adds_only_what_is_new(runtime: Runtime, tmp_path: Path) -> None:
@@ -193,24 +213,24 @@ def test_a_changed_grant_is_an_entry_and_a_new_snapshot(runtime: Runtime, tmp_pa
     with runtime.sessions() as session:
         work = session.scalars(sa.select(Work.id)).first()
     assert work is not None
-    catalog.change_grant(runtime, work, "name", False, "artist")
-    catalog.change_grant(runtime, work, "name", False, "artist")  # says nothing new, so it is no second entry
-    assert [(each["grant"], each["allowed"]) for each in logged(runtime, catalog.GRANT)] == [("name", False)]
+    grants.change_grant(runtime, work, "name", False, "artist")
+    grants.change_grant(runtime, work, "name", False, "artist")  # says nothing new, so it is no second entry
+    assert [(each["grant"], each["allowed"]) for each in logged(runtime, grants.GRANT)] == [("name", False)]
     with runtime.sessions() as session:
-        newest = catalog.newest_snapshot(session)
+        newest = snapshots.newest_snapshot(session)
         assert newest is not None
         assert newest.digest.hex() != indexed.snapshot
         assert session.scalar(sa.select(sa.func.count()).select_from(GrantChange)) == 1
-    catalog.change_grant(runtime, work, "name", True, "artist")
+    grants.change_grant(runtime, work, "name", True, "artist")
     with runtime.sessions() as session:
-        back = catalog.newest_snapshot(session)
+        back = snapshots.newest_snapshot(session)
         assert back is not None
         assert back.digest.hex() == indexed.snapshot
     with pytest.raises(BadRequest):
-        catalog.change_grant(runtime, work, "everything", True, "artist")
+        grants.change_grant(runtime, work, "everything", True, "artist")
     with pytest.raises(NotFound):
-        catalog.change_grant(runtime, indexed_id(), "name", True, "artist")
+        grants.change_grant(runtime, indexed_id(), "name", True, "artist")
 
 
-def indexed_id() -> "catalog.uuid.UUID":
-    return catalog.uuid.UUID(int=0)
+def indexed_id() -> uuid.UUID:
+    return uuid.UUID(int=0)

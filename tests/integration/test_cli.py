@@ -15,22 +15,19 @@ from ledger.tampering import change_one_pixel, strip
 from models.images import decode, encode_png
 
 from .conftest import picture
-from .small_networks import save_clip, save_flux
+from .small_networks import save_open
 
 Lawful = Callable[..., Result]
 QUICK = ("--steps", "1", "--width", "64", "--height", "64")
 
 
 @pytest.fixture(scope="module")
-def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("networks")
-    save_clip(folder / "clip")
-    save_flux(folder / "flux")
-    return folder
+def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return save_open(tmp_path_factory.mktemp("networks"))
 
 
 @pytest.fixture
-def lawful(settings: Settings, networks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lawful:
+def lawful(settings: Settings, networks: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lawful:
     """Runs a command against this test's database; the current folder is `tmp_path`/work."""
     assert settings.database_url is not None
     assert settings.database_owner_url is not None
@@ -38,8 +35,7 @@ def lawful(settings: Settings, networks: Path, tmp_path: Path, monkeypatch: pyte
         "database_url": settings.database_url.get_secret_value(),
         "database_owner_url": settings.database_owner_url.get_secret_value(),
         "profile": "open",
-        "clip": networks / "clip",
-        "generator": networks / "flux",
+        **networks,
     }
     words = [
         "--home",

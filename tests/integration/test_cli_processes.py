@@ -20,7 +20,7 @@ from ledger.settings import Settings
 from models.images import encode_png
 
 from .conftest import picture
-from .small_networks import save_clip, save_flux
+from .small_networks import save_open
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 PATIENCE = 120.0  # seconds; a loaded machine takes its time to import torch
@@ -81,15 +81,12 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("networks")
-    save_clip(folder / "clip")
-    save_flux(folder / "flux")
-    return folder
+def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return save_open(tmp_path_factory.mktemp("networks"))
 
 
 @pytest.fixture
-def ledger(settings: Settings, networks: Path, tmp_path: Path) -> Iterator[Ledger]:
+def ledger(settings: Settings, networks: dict[str, str], tmp_path: Path) -> Iterator[Ledger]:
     """A founded ledger on the test's own database, on a port of its own."""
     assert settings.database_url is not None
     assert settings.database_owner_url is not None
@@ -97,8 +94,7 @@ def ledger(settings: Settings, networks: Path, tmp_path: Path) -> Iterator[Ledge
         f"database_url={settings.database_url.get_secret_value()}",
         f"database_owner_url={settings.database_owner_url.get_secret_value()}",
         "profile=open",
-        f"clip={networks / 'clip'}",
-        f"generator={networks / 'flux'}",
+        *(f"{name}={value}" for name, value in networks.items()),
         f"port={free_port()}",
     )
     (tmp_path / "work").mkdir()

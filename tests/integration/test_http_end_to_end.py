@@ -11,7 +11,7 @@ from ledger.client import Ledger
 from ledger.settings import Settings
 
 from .http_ledger import png, process, with_a_port
-from .small_networks import save_clip, save_flux
+from .small_networks import save_open
 
 pytestmark = [pytest.mark.postgres, pytest.mark.xdist_group("worker")]
 
@@ -20,11 +20,8 @@ pytestmark = [pytest.mark.postgres, pytest.mark.xdist_group("worker")]
 def test_an_image_made_and_one_stamped_over_http_are_recognised_by_anyone(settings: Settings, tmp_path: Path) -> None:
     settings = with_a_port(settings)
     key = genesis.found(settings).api_key
-    networks = {
-        "LAWFUL_PROFILE": "open",
-        "LAWFUL_GENERATOR": str(save_flux(tmp_path / "flux")),
-        "LAWFUL_CLIP": str(save_clip(tmp_path / "clip")),
-    }
+    networks = {"LAWFUL_PROFILE": "open"}
+    networks |= {f"LAWFUL_{name.upper()}": value for name, value in save_open(tmp_path).items()}
     address = f"http://127.0.0.1:{settings.port}"
     with process(settings, "worker", **networks) as worker, process(settings) as web, Ledger(address, key) as ledger:
         made = ledger.generate("a boat", seed=1, steps=1, width=64, height=64, wait=200)

@@ -4,14 +4,16 @@ import io
 import re
 import uuid
 
+import msgspec
 import pytest
 from PIL import Image
 
+from attribution.evidence import Conflict, Evidence
 from ledger.erasure import erase
 from ledger.runtime import Runtime
 from ledger.web.headers import POLICY
 
-from .http_ledger import generated, looked, png, serving, stamped
+from .http_ledger import FOUND, generated, looked, png, serving, stamped, told
 
 pytestmark = pytest.mark.postgres
 
@@ -75,6 +77,7 @@ def test_a_record_page_shows_everything_that_can_be_checked(runtime: Runtime, pa
     ):
         assert shown.lower() in page.lower(), shown
     assert "0.91" not in page, "a score is not shown beside its p-value"
+    assert "41.7" not in page
     assert "influence" not in page.replace("not a share of influence", "")
 
 
@@ -86,6 +89,71 @@ def test_a_score_without_an_error_rate_is_not_shown(runtime: Runtime) -> None:
     assert "unknown" in monet
     assert "0.5" not in monet
     assert "error rate is not" in monet
+
+
+def test_each_axis_is_answered_by_itself_and_nothing_is_one_number(runtime: Runtime) -> None:
+    record_id = generated(runtime)
+    with serving(runtime) as client:
+        page = client.get(f"/r/{record_id}", headers=HTML).text
+    findings = page[page.index('class="answers findings"') : page.index("</ul>", page.index("answers findings"))]
+    for question, label in (
+        ("Is this very image in the collection?", "nothing stands out"),
+        ("Is it, or a part of it, a copy of a work?", "found"),
+        ("Whose hand does it resemble?", "found"),
+        ("Does it show what a work shows?", "found"),
+        ("Whom does the artist classifier name?", "found"),
+    ):
+        assert f">{label}</span>" in findings[findings.index(question) :].partition("</li>")[0]
+    assert "Style alone never proves copying or ownership." in findings
+    assert "15 %" in page[page.index("What this search misses") :]
+
+
+def test_a_region_that_is_no_finding_is_shown_without_being_called_a_copy(runtime: Runtime) -> None:
+    record_id = generated(runtime)
+    with serving(runtime) as client:
+        page = client.get(f"/r/{record_id}", headers=HTML).text
+    protected = page[page.index("<h4>A protected work") :][4:].partition("<h4>")[0]
+    assert "of this image matches a protected work." in protected
+    assert "0.031" in protected
+    assert "copy of" not in protected
+    assert protected.count("<svg") == 1, "where in a protected work it lies is not told"
+
+
+def test_an_axis_that_cannot_tell_says_so_and_shows_no_number(runtime: Runtime) -> None:
+    few = told(msgspec.structs.replace(FOUND, style=None, classification=None, copy=None))
+    record_id = generated(runtime, evidence=few)
+    with serving(runtime) as client:
+        page = client.get(f"/r/{record_id}", headers=HTML).text
+    hand = page[page.index("Whose hand does it resemble?") :].partition("</li>")[0]
+    assert '<span class="mark open">cannot tell</span>' in hand
+    assert "no loaded encoder of style has indexed the collection" in hand
+    assert "Resemblance of hand" not in page
+
+
+def test_without_a_collection_it_is_said_once(runtime: Runtime) -> None:
+    record_id = generated(runtime, evidence=told(Evidence(statement="")))
+    with serving(runtime) as client:
+        page = client.get(f"/r/{record_id}", headers=HTML).text
+    assert page.count("there is no collection to compare with") == 1
+
+
+def test_one_picture_under_two_artists_is_shown_as_a_conflict(runtime: Runtime) -> None:
+    disputed = msgspec.structs.replace(FOUND, conflicts=[Conflict(titles=["Boat", "Ship"], artists=["Ada", "Ben"])])
+    record_id = generated(runtime, evidence=told(disputed))
+    with serving(runtime) as client:
+        page = client.get(f"/r/{record_id}", headers=HTML).text
+    assert "does not say whose it is: Boat (Ada); Ship (Ben)." in page
+
+
+def test_evidence_from_before_there_were_findings_is_still_shown(runtime: Runtime) -> None:
+    neighbours = {name: msgspec.structs.replace(axis, axes=[]) for name, axis in FOUND.neighbours.items()}
+    before = Evidence(statement="No single source stands out.", snapshot=FOUND.snapshot, neighbours=neighbours)
+    record_id = generated(runtime, evidence=before)
+    with serving(runtime) as client:
+        page = client.get(f"/r/{record_id}", headers=HTML).text
+    assert "No single source stands out." in page
+    assert "Wheat Field" in page
+    assert "answers findings" not in page
 
 
 def test_the_same_address_is_json_for_programs(runtime: Runtime) -> None:

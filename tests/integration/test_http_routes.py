@@ -50,6 +50,7 @@ TABLE = {
     ("GET", f"/v/{ID}"): ANYONE(200),
     ("GET", "/r/{name:str}"): ANYONE(200),
     ("GET", "/docs"): ANYONE(200),
+    ("GET", "/pictures/{name:str}"): ANYONE(404),  # the name that is asked for is no picture's
     ("GET", "/schema"): ANYONE(200),
     ("GET", "/schema/openapi.json"): ANYONE(200),
     ("GET", "/schema/{path:str}"): ANYONE(404),

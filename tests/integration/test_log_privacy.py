@@ -20,7 +20,7 @@ from msgspec import inspect
 
 import ledger
 from attribution.fingerprints import fingerprint
-from ledger import catalog, erasure, genesis, issue, submissions
+from ledger import erasure, genesis, grants, issue, submissions
 from ledger.commands.work import api_key_for
 from ledger.database.tables import LogEntry, LogOutbox, Record, Report, Work
 from ledger.log import statement_types
@@ -53,6 +53,7 @@ PUBLIC = {
     "Network.weights_sha256": "of a network's weights, which are no person's",
     "Record.snapshot": "over all works of a collection together; names and titles do not enter it",
     "Snapshot.digest": "over all works of a collection together; names and titles do not enter it",
+    "Snapshot.calibration": "over scores of all works together, and what was fitted to them",
 }
 """Digests that are not salted, and why nothing erasable is behind them. A new one needs its reason here."""
 
@@ -150,7 +151,7 @@ def everything_done(runtime: Runtime, folder: Path) -> dict[str, bytes]:
     with runtime.sessions() as session:
         work = session.scalars(sa.select(Work)).first()
     assert work is not None
-    catalog.change_grant(runtime, work.id, "name", allowed=False, by_role="artist")
+    grants.change_grant(runtime, work.id, "name", allowed=False, by_role="artist")
 
     generation = accept(runtime, PROMPT, key=NAME)
     issue.sign(runtime, generation, produced())

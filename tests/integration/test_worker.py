@@ -13,6 +13,7 @@ from ledger import catalog, genesis, issue, jobs, lookup, verifications, worker
 from ledger.credentials.read import read_credential
 from ledger.database.tables import Principal, Record
 from ledger.errors import LedgerError, Unavailable
+from ledger.examiner import Examiner
 from ledger.runtime import Runtime, open_runtime
 from ledger.settings import Settings
 from ledger.sources import Grants
@@ -20,7 +21,7 @@ from ledger.tampering import strip
 from models.images import decode, encode_png
 
 from .conftest import picture
-from .small_networks import save_clip, save_flux
+from .small_networks import save_open
 from .test_catalog import folder_of_works
 
 pytestmark = [pytest.mark.postgres, pytest.mark.xdist_group("worker")]
@@ -28,8 +29,7 @@ pytestmark = [pytest.mark.postgres, pytest.mark.xdist_group("worker")]
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("networks")
-    return {"generator": str(save_flux(folder / "flux")), "clip": str(save_clip(folder / "clip"))}
+    return save_open(tmp_path_factory.mktemp("networks"))
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def manifest_says(runtime: Runtime, data: bytes) -> str:
 def index(runtime: Runtime, folder: Path) -> catalog.Indexed:
     grants = Grants(train=False, compare=True, name=True)
     return catalog.index(
-        runtime, folder, collection="test", licence="CC0-1.0", grants=grants, embedder=worker.embedder(runtime)
+        runtime, folder, collection="test", licence="CC0-1.0", grants=grants, embedder=Examiner(runtime)
     )
 
 

@@ -4,15 +4,15 @@ import msgspec
 import pytest
 
 from attribution.evidence import (
-    ArtistShare,
+    ArtistFinding,
     CalibrationNote,
     Evidence,
     Identity,
     Match,
     Neighbour,
     NeighbourAxis,
-    Shares,
     SnapshotRef,
+    StyleAxis,
     from_json,
     to_json,
 )
@@ -27,7 +27,12 @@ WHOLE = Evidence(
             calibration=CalibrationNote(n=3, method="m", smallest_p=0.25, text="t"),
         )
     },
-    shares={"clip": Shares(artists=[ArtistShare(artist_id="a", artist="A", share=0.75)], none_of_these=0.25, note="n")},
+    style=StyleAxis(
+        method="clip@0123456789abcdef",
+        artists=[ArtistFinding(artist_id="a", artist="A", share=0.75, p_value=0.25)],
+        none_of_these=0.25,
+        note="n",
+    ),
     statement="No single source stands out.",
     not_proven=["x"],
 )

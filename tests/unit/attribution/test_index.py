@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attribution.index import ExactIndex
+from attribution.index import ExactIndex, Exhaustive
+from attribution.scan import Scan
 
 
 def unit(seed: int, rows: int, dim: int = 16) -> np.ndarray:
@@ -55,3 +57,63 @@ def test_an_empty_collection_and_no_query_give_nothing() -> None:
 def test_vectors_that_are_none_are_refused(wrong: np.ndarray) -> None:
     with pytest.raises(ValueError, match="float32"):
         ExactIndex(wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.full((1, 16), np.nan, np.float32), np.ones((1, 3), np.float32)], ids=["nan", "3-d"]
+)
+def test_queries_that_are_none_are_refused(wrong: np.ndarray) -> None:
+    index = ExactIndex(unit(0, 5))
+    for ask in (lambda: index.search(wrong, 1), lambda: index.scores(wrong)):
+        with pytest.raises(ValueError, match="finite"):
+            ask()
+
+
+def test_an_exhaustive_answer_can_say_that_nothing_reaches_a_score() -> None:
+    vectors = unit(0, 50)
+    found = ExactIndex(vectors).search(np.stack([vectors[7], -vectors[7]]), 1)
+    assert isinstance(found, Exhaustive)
+    assert found.nothing_reaches(0.999).tolist() == [False, True]
+    assert ExactIndex(np.empty((0, 16), np.float32)).search(vectors[:2], 1).nothing_reaches(-1.0).tolist() == [
+        True,
+        True,
+    ]
+
+
+@pytest.mark.parametrize("copies", [30, 700])
+def test_among_many_equal_works_the_first_ones_are_named(copies: int) -> None:
+    """More of them than a first scan brings along."""
+    vectors = np.concatenate([unit(0, 400), np.repeat(unit(1, 1), copies, axis=0), unit(2, 400)])
+    scores, rows = ExactIndex(vectors).search(unit(1, 1), 5)
+    assert rows[0].tolist() == [400, 401, 402, 403, 404]
+    assert len(set(scores[0].tolist())) == 1
+
+
+@given(st.integers(0, 30))
+@settings(max_examples=15, deadline=None)
+def test_a_difference_that_float32_rounds_away_still_decides(seed: int) -> None:
+    """Works that differ by less than the rounding of a scan stand in the order that float64 gives them."""
+    generator = np.random.default_rng(seed)
+    base = unit(seed, 1, dim=512)
+    vectors = (base + generator.normal(size=(300, 512)) * 1e-4).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) * np.float32(1.001)
+    scores, rows = ExactIndex(vectors).search(base, 10)
+    every = (base.astype(np.float64) @ vectors.astype(np.float64).T)[0]
+    assert (scores[0] == np.sort(every.astype(np.float32))[::-1][:10]).all()
+    assert (every[rows[0]].astype(np.float32) == scores[0]).all()
+
+
+@given(st.integers(1, 40_000), st.integers(1, 3), st.integers(1, 70), st.sampled_from([torch.float32, torch.float16]))
+@settings(max_examples=12, deadline=None)
+def test_a_scan_finds_the_largest_values_however_the_rows_are_parted(
+    rows: int, queries: int, most: int, kind: torch.dtype
+) -> None:
+    matrix = torch.from_numpy(unit(rows, rows, dim=4)).to(kind)
+    asked = unit(7, queries, dim=4)
+    most = min(most, rows)
+    scan = Scan(matrix)
+    values, places = scan.best(asked, most)
+    every = asked.astype(np.float64) @ matrix.double().numpy().T
+    assert np.allclose(values, -np.sort(-every, axis=1)[:, :most], atol=float(scan.slack(asked).max()))
+    assert np.allclose(np.take_along_axis(every, places, axis=1), values, atol=float(scan.slack(asked).max()))
+    assert all(len(set(row)) == most for row in places.tolist())

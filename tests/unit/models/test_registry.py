@@ -21,11 +21,17 @@ from models.registry import (
 
 
 def test_each_profile_has_its_encoders_and_a_setting_adds_one() -> None:
-    assert encoder_names(ModelConfig()) == ("atelier", "vae")
-    assert encoder_names(ModelConfig("open")) == ("clip",)
-    assert encoder_names(ModelConfig("flux")) == ("clip", "internvit", "vae")
-    assert encoder_names(ModelConfig("open", internvit="x/y")) == ("clip", "internvit")
-    assert encoder_names(ModelConfig("flux", clip="x/y")) == ("clip", "internvit", "vae")
+    assert encoder_names(ModelConfig()) == ("atelier", "texture", "colour", "vae")
+    assert encoder_names(ModelConfig("open")) == ("clip", "dinov2")
+    assert encoder_names(ModelConfig("flux")) == ("clip", "internvit", "dinov2", "csd", "vae")
+    assert encoder_names(ModelConfig("open", internvit="x/y")) == ("clip", "dinov2", "internvit")
+    assert encoder_names(ModelConfig("flux", clip="x/y")) == encoder_names(ModelConfig("flux"))
+
+
+def test_sscd_joins_any_profile_where_its_setting_names_a_file() -> None:
+    for profile in ("atelier", "open", "flux"):
+        assert "sscd" not in encoder_names(ModelConfig(profile))
+        assert encoder_names(ModelConfig(profile, sscd="sscd.pt"))[-1] == "sscd"
 
 
 def test_each_profile_has_its_generator_and_a_setting_replaces_it() -> None:
@@ -80,9 +86,9 @@ LAZY = """
 import sys
 from models.registry import ModelConfig, load_encoders
 assert "torch" not in sys.modules
-load_encoders(ModelConfig("open", device="cpu", clip=sys.argv[1]))
+load_encoders(ModelConfig("open", device="cpu", clip=sys.argv[1]), only={"clip"})
 assert "models.encoders.clip" in sys.modules
-assert "models.generator" not in sys.modules and "models.encoders.internvit" not in sys.modules
+assert "models.generator" not in sys.modules and "models.encoders.dinov2" not in sys.modules
 """
 
 

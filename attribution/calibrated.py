@@ -1,0 +1,193 @@
+"""What the engine's error rates rest on: fitted once to a collection, kept as bytes, named by their digest.
+
+For every encoder, for the style axis and for the copy axis: the scores of images that have nothing to do with the
+collection. Such images are either the works of a background, a second reference whose artists are not in the
+collection, or the collection's own works, each with its artist left out. Where neither is enough, the reason stands in
+place of scores, and the axis says that it cannot tell.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from attribution import neighbours, style
+from attribution.calibration import Null
+from attribution.copies import CopyIndex, null_scores
+from attribution.features import METHOD
+from attribution.index import ExactIndex
+from attribution.neighbours import MIN_WORKS
+from attribution.reference import Compared, Pixels, Reference, Rows
+from attribution.snapshot import CALIBRATION_RECIPE
+from attribution.style import StyleModel
+from models.networks import Encoder, encoder_key
+
+OWN = "leave-artist-out/1"
+BACKGROUND = "background/1"
+MOST_CACHED = 3  # indexes of earlier states of the collection
+MOST_COPY_QUERIES = 1000  # a tenth of a second each; 999 are enough for p = 0.001
+
+
+def sample(ids: Sequence[str], most: int) -> list[int]:
+    """At most `most` rows, chosen by the hash of their ids: the order of works does not matter."""
+    order = sorted(range(len(ids)), key=lambda row: hashlib.sha256(ids[row].encode()).digest())
+    return order[:most]
+
+
+class NullScores(msgspec.Struct, frozen=True):
+    """Null scores as bytes (`Null.to_bytes`), or the reason why there are none."""
+
+    method: str
+    scores: bytes = b""
+    artists: int | None = None
+    reason: str | None = None
+
+    @classmethod
+    def of(cls, method: str, null: Null | str) -> "NullScores":
+        if isinstance(null, str):
+            return cls(method, reason=null)
+        return cls(method, null.to_bytes(), null.artists)
+
+    def null(self) -> Null | None:
+        return None if self.reason is not None else Null.from_bytes(self.scores, self.artists)
+
+
+class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
+    """The artefact. `neighbours` by encoder name; `style` is None where `style_null.reason` says why."""
+
+    recipe: str = CALIBRATION_RECIPE
+    works: int
+    artists: int
+    background_works: int
+    neighbours: dict[str, NullScores]
+    style: StyleModel | None
+    style_null: NullScores
+    copy_null: NullScores
+
+    def to_bytes(self) -> bytes:
+        return msgspec.msgpack.encode(self, order="deterministic")
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Calibrated":
+        """Raises ValueError for anything that `to_bytes` of this recipe did not write."""
+        try:
+            read = msgspec.msgpack.decode(data, type=cls)
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"these bytes are no calibration: {error}") from error
+        if read.recipe != CALIBRATION_RECIPE:
+            raise ValueError(f"a calibration by recipe {read.recipe}, and this engine has {CALIBRATION_RECIPE}")
+        return read
+
+
+def calibrate(encoders: Mapping[str, Encoder], reference: Reference, background: Reference | None = None) -> Calibrated:
+    """Fit to the works of `reference` that may be compared. Seconds to minutes; the same inputs give the same scores.
+
+    Raises what `Compared.of` raises.
+    """
+    own = Compared.of(reference, encoders)
+    apart = Compared.of(background, encoders)
+    style_model, style_null = _style(own, apart, encoders)
+    return Calibrated(
+        works=len(own.works),
+        artists=int(own.artists.max(initial=-1)) + 1,
+        background_works=len(apart.works),
+        neighbours={name: _neighbours(name, own, apart) for name in own.vectors},
+        style=style_model,
+        style_null=style_null,
+        copy_null=_copies(own, apart, reference, background, encoders),
+    )
+
+
+def _neighbours(name: str, own: Compared, apart: Compared) -> NullScores:
+    index = ExactIndex(own.vectors[name])
+    if name in apart.vectors:
+        null = neighbours.against_background(index, apart.vectors[name], apart.artists)
+        return NullScores.of(BACKGROUND, null)
+    ids = [work.id for work in own.works]
+    return NullScores.of(OWN, neighbours.leave_artist_out(index, ids, own.artists, own.pictures))
+
+
+def _style(own: Compared, apart: Compared, encoders: Mapping[str, Encoder]) -> tuple[StyleModel | None, NullScores]:
+    vectors = own.of_axis(encoders, "style")
+    others = apart.of_axis(encoders, "style")
+    other_artists: NDArray[np.int64] | None = apart.artists
+    method = BACKGROUND
+    if not vectors or set(others) != set(vectors):
+        others, other_artists, method = {}, None, OWN
+    if not vectors:
+        return None, NullScores(method, reason="no encoder of style is loaded that has seen the collection")
+    background = others or None
+    model = style.fit_style(
+        vectors, own.groups, own.artists, own.pictures, background=background, background_artists=other_artists
+    )
+    if isinstance(model, str):
+        return None, NullScores(method, reason=model)
+    scores = style.null_scores(
+        vectors, own.groups, own.artists, own.pictures, model, background=background, background_artists=other_artists
+    )
+    artists = len(np.unique(own.artists if other_artists is None else other_artists))
+    return model, NullScores.of(method, Null.of(scores, artists=artists))
+
+
+def _copies(
+    own: Compared, apart: Compared, reference: Reference, background: Reference | None, encoders: Mapping[str, Encoder]
+) -> NullScores:
+    if own.features is None:
+        return NullScores(OWN, reason="the collection was indexed without local features")
+    asked, source, method = own, reference, OWN
+    if background is not None and apart.works and apart.features is not None:
+        asked, source, method = apart, background, BACKGROUND
+    elif len(np.unique(own.artists)) < 2:
+        return NullScores(OWN, reason="all works are by one artist, and an error rate needs at least two")
+    of_asked = asked.features
+    assert of_asked is not None
+    index = copy_index(own, encoders, reference.cache)
+    images, features, hidden, artists = [], [], [], []
+    for row in sample([work.id for work in asked.works], MOST_COPY_QUERIES):
+        pixels = source.preview(asked.works[row].id)
+        if pixels is None:
+            continue
+        same = own.pictures == own.pictures[row] if asked is own else None
+        images.append(pixels)
+        features.append(of_asked[row])
+        hidden.append(None if same is None else same | (own.artists == own.artists[row]))
+        artists.append(asked.artists[row])
+    if len(images) < MIN_WORKS:
+        return NullScores(
+            method, reason=f"{len(images)} works are too few to state an error rate; at least {MIN_WORKS} are needed"
+        )
+    scores = null_scores(index, images, features, hidden, [copy_vectors(encoders, pixels) for pixels in images])
+    return NullScores.of(method, Null.of(scores, artists=len(set(artists))))
+
+
+def copy_index(compared: Compared, encoders: Mapping[str, Encoder], cache: Path | None) -> CopyIndex:
+    """Build the index of the works that may be compared, or open it from `cache`, where it is named by its contents.
+
+    A file that is damaged, or that cannot be written, costs time and nothing else. Needs local features.
+    """
+    assert compared.features is not None
+    vectors = compared.of_axis(encoders, "copy")
+    if cache is None:
+        return CopyIndex(compared.features, vectors)
+    contents = [encoder_key(METHOD), *(encoder_key(encoders[name].info) for name in sorted(vectors))]
+    contents += [work.pixel_sha256 for work in compared.works]
+    path = cache / f"{hashlib.sha256(chr(10).join(contents).encode()).hexdigest()}.copies"
+    with contextlib.suppress(OSError, ValueError):
+        return CopyIndex.load(path)
+    index = CopyIndex(compared.features, vectors)
+    with contextlib.suppress(OSError):
+        cache.mkdir(parents=True, exist_ok=True)
+        for older in sorted(cache.glob("*.copies"), key=lambda file: file.stat().st_mtime)[:-MOST_CACHED]:
+            older.unlink()
+        index.save(path)
+    return index
+
+
+def copy_vectors(encoders: Mapping[str, Encoder], pixels: Pixels) -> dict[str, Rows]:
+    """What the copy encoders see of an image and of its mirror image: (2, d) each."""
+    both = [pixels, np.ascontiguousarray(pixels[:, ::-1])]
+    return {name: encoder.encode(both) for name, encoder in encoders.items() if "copy" in encoder.axes}

@@ -1,0 +1,1 @@
+"""What the evidence engine is worth, measured: suites over any collection, with baselines, controls and intervals."""

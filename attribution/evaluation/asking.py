@@ -1,0 +1,145 @@
+"""What the style and the copy axis say of many pictures at once, as a suite needs it: one reference, many questions.
+
+The fits, scores and p-values are those of `attribution.style`, `attribution.copies` and `attribution.calibration`,
+which the engine uses too; nothing is decided here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attribution import style
+from attribution.calibration import Null
+from attribution.copies import CopyIndex, Found
+from attribution.evaluation.dataset import Dataset, Item, Pixels
+from attribution.evaluation.suite import Options
+from attribution.features import LocalFeatures, extract
+from models.networks import Encoder
+
+Rows = NDArray[np.float32]
+Codes = NDArray[np.int64]
+
+NOBODY = -1
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures as the engine sees them. What is (n,) goes with `vectors`, rows by encoder.
+
+    Equal `pictures` show the same pixels; equal `contents` show the same thing in several hands.
+    """
+
+    vectors: Mapping[str, Rows]
+    artists: Codes
+    pictures: Codes
+    contents: Codes
+    names: tuple[str, ...]  # of the artists
+    local: tuple[LocalFeatures, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.artists)
+
+    def only(self, kept: NDArray[np.bool_]) -> "Pictures":
+        """The pictures that are kept; artists keep their numbers."""
+        vectors = {name: rows[kept] for name, rows in self.vectors.items()}
+        local = tuple(each for each, keep in zip(self.local, kept, strict=True) if keep) if self.local else ()
+        return Pictures(vectors, self.artists[kept], self.pictures[kept], self.contents[kept], self.names, local)
+
+    def credited(self, artists: Codes) -> "Pictures":
+        """The same pictures under other artists."""
+        return replace(self, artists=artists)
+
+
+class Answers(NamedTuple):
+    """What the style axis said of m images: whom it finds nearest, with which p, and where the largest share fell."""
+
+    nearest: Codes
+    p_values: NDArray[np.float64]
+    chosen: Codes  # NOBODY: none of these
+    confidence: NDArray[np.float64]
+    null: Null
+
+
+def embed(items: Sequence[Item], encoders: Mapping[str, Encoder], options: Options, *, local: bool = False) -> Pictures:
+    """Decode, encode and (if `local`) find local features of every item, a batch at a time."""
+    rows: dict[str, list[Rows]] = {name: [] for name in encoders}
+    found: list[LocalFeatures] = []
+    for at in range(0, len(items), BATCH):
+        images = [item.pixels() for item in items[at : at + BATCH]]
+        for name, encoder in encoders.items():
+            rows[name].append(encoder.encode(images))
+        found += [extract(image) for image in images] if local else []
+        options.progress("looking at pictures", min(at + BATCH, len(items)), len(items))
+    dataset = Dataset("", tuple(items), "")
+    return Pictures(
+        {name: np.concatenate(parts) for name, parts in rows.items()},
+        dataset.artist_codes(),
+        dataset.picture_codes(),
+        dataset.content_codes(),
+        dataset.artists,
+        tuple(found),
+    )
+
+
+def encoded(images: Sequence[Pixels], encoders: Mapping[str, Encoder]) -> dict[str, Rows]:
+    """Rows of (h, w, 3) uint8 images by encoder, a batch at a time."""
+    batches = [images[at : at + BATCH] for at in range(0, len(images), BATCH)]
+    return {
+        name: np.concatenate([np.empty((0, encoder.dim), np.float32), *(encoder.encode(batch) for batch in batches)])
+        for name, encoder in encoders.items()
+    }
+
+
+def ask(
+    reference: Pictures, queries: Pictures, background: Pictures | None, encoders: Mapping[str, Encoder], seed: int
+) -> Answers | str:
+    """Fit the style axis to `reference` and ask it about `queries`; or the reason why it cannot tell."""
+    names = [name for name in reference.vectors if "style" in encoders[name].axes]
+    if not names:
+        return "no encoder of style is loaded"
+    present, groups = np.unique(reference.artists, return_inverse=True)
+    groups = groups.astype(np.int64)
+    own = {name: reference.vectors[name] for name in names}
+    apart = None if background is None else {name: background.vectors[name] for name in names}
+    apart_artists = None if background is None else background.artists
+    fitted = (own, groups, groups, reference.pictures)
+    model = style.fit_style(*fitted, background=apart, background_artists=apart_artists, seed=seed)
+    if isinstance(model, str):
+        return model
+    scores = style.null_scores(*fitted, model, background=apart, background_artists=apart_artists, seed=seed)
+    null = Null.of(scores, artists=len(present) if background is None else len(np.unique(background.artists)))
+    asked = style.StyleReference(*fitted, model)
+    each = asked.scores({name: queries.vectors[name] for name in names})
+    shares, none = asked.shares(each)
+    largest = shares.argmax(axis=1)
+    nobody = none >= shares.max(axis=1)
+    return Answers(
+        nearest=present[each.argmax(axis=1)],
+        p_values=null.p_values(each.max(axis=1)),
+        chosen=np.where(nobody, NOBODY, present[largest]),
+        confidence=np.maximum(none, shares.max(axis=1)),
+        null=null,
+    )
+
+
+def copies_of(
+    index: CopyIndex,
+    item: Item,
+    vectors: Mapping[str, Rows],
+    encoders: Mapping[str, Encoder],
+    hidden: NDArray[np.bool_] | None,
+    most: int,
+) -> list[Found]:
+    """The works that the copy axis finds in one picture, whose rows by encoder, (d,), are `vectors`."""
+    mine = {name: row for name, row in vectors.items() if "copy" in encoders[name].axes}
+    return index.find(item.pixels(), mine, hidden=hidden, most=most)
+
+
+def copy_index(reference: Pictures, encoders: Mapping[str, Encoder]) -> CopyIndex:
+    """The copy axis over pictures that were embedded with local features."""
+    vectors = {name: rows for name, rows in reference.vectors.items() if "copy" in encoders[name].axes}
+    return CopyIndex(reference.local, vectors)

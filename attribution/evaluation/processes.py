@@ -1,0 +1,59 @@
+"""Work shared among processes: the interpreter's lock would stop threads, and a forked child may wait for ever on one
+that its parent's libraries had."""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import faiss
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+FEW = 32  # below it, starting processes costs more than it saves
+CHUNK = 4
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_HERE: dict[str, Callable[[Any], Any]] = {}
+
+
+def in_processes(processes: int, function: Callable[[Given], Made], given: Sequence[Given]) -> Iterator[Made]:
+    """Map in order. `function` must be picklable with all it holds; each process gets it once.
+
+    With one process, or little to do, everything happens here.
+    """
+    if processes < 2 or len(given) < FEW:
+        yield from map(function, given)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "function"
+        path.write_bytes(pickle.dumps(function, protocol=pickle.HIGHEST_PROTOCOL))
+        before = {name: os.environ.get(name) for name in THREADS}
+        os.environ.update(dict.fromkeys(THREADS, "1"))  # children read it as they start
+        try:
+            pool = multiprocessing.get_context("spawn").Pool(processes, _open, (path,))
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+        with pool:
+            yield from pool.imap(_call, given, chunksize=CHUNK)
+            pool.close()
+            pool.join()
+
+
+def _open(path: Path) -> None:
+    """Threads below a process of its own would only wait for one another; its end is not the command's."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+    faiss.omp_set_num_threads(1)
+    _HERE["function"] = pickle.loads(path.read_bytes())  # noqa: S301 - our parent wrote it a moment ago
+
+
+def _call(given: Any) -> Any:
+    return _HERE["function"](given)

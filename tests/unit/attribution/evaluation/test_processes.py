@@ -1,0 +1,27 @@
+import math
+import os
+from operator import methodcaller
+
+import pytest
+
+from attribution.evaluation.processes import FEW, THREADS, in_processes
+
+
+def test_results_come_in_order_and_the_environment_stays_as_it_was() -> None:
+    before = {name: os.environ.get(name) for name in THREADS}
+    given = list(range(2 * FEW))
+    assert list(in_processes(2, math.sqrt, given)) == [math.sqrt(each) for each in given]
+    assert {name: os.environ.get(name) for name in THREADS} == before
+
+
+def test_a_child_has_one_thread() -> None:
+    assert set(in_processes(2, os.getenv, [THREADS[0]] * FEW)) == {"1"}
+
+
+def test_what_goes_wrong_in_a_child_goes_wrong_here() -> None:
+    with pytest.raises(ValueError, match="math domain"):
+        list(in_processes(2, math.sqrt, [-1.0] * FEW))
+
+
+def test_little_work_is_done_here() -> None:
+    assert list(in_processes(8, methodcaller("upper"), ["a", "b"])) == ["A", "B"]
