@@ -10,7 +10,6 @@ import json
 import os
 import struct
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -21,12 +20,16 @@ from numpy.typing import NDArray
 
 from attribution.features import DIMENSIONS, METHOD, PREVIEW, LocalFeatures, Pixels, extract
 from attribution.matching import Alignment, Look, align, align_whole
+from attribution.processes import in_processes
 from attribution.shortlist import Words, content_box, outline, outlines
 
 BY_VOTES, BY_OUTLINE, BY_VECTOR = 10, 4, 8
 _MAGIC = b"LLCOPY1\n"
 _LENGTH = struct.Struct("<Q")
 _STEP = 64
+
+
+Asked = tuple[Pixels, LocalFeatures, NDArray[np.bool_] | None, Mapping[str, NDArray[np.float32]] | None]
 
 
 @dataclass(frozen=True)
@@ -191,13 +194,20 @@ def null_scores(
     about images like these only.
     """
 
-    def best(at: int) -> float:
-        given = vectors[at] if vectors else None
-        found = index.find(images[at], given, seen=features[at], hidden=hidden[at], most=1)
-        return found[0].score if found else 0.0
+    asked = [(images[at], features[at], hidden[at], vectors[at] if vectors else None) for at in range(len(images))]
+    return np.array(list(in_processes(os.cpu_count() or 1, _BestOf(index), asked)), np.float32)
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        return np.array(list(pool.map(best, range(len(images)))), np.float32)
+
+@dataclass(frozen=True)
+class _BestOf:
+    """The best score of one image among the works that are not hidden."""
+
+    index: CopyIndex
+
+    def __call__(self, asked: Asked) -> float:
+        image, seen, hidden, vectors = asked
+        found = self.index.find(image, vectors, seen=seen, hidden=hidden, most=1)
+        return found[0].score if found else 0.0
 
 
 def _best(scores: NDArray[np.floating], most: int) -> list[int]:

@@ -24,9 +24,9 @@ from attribution.evaluation.copy_methods import ColourHistogram, Described, Ours
 from attribution.evaluation.dataset import Dataset, Item, Pixels, drawn
 from attribution.evaluation.edits import EDITS, collage
 from attribution.evaluation.metrics import micro_average_precision, threshold_at
-from attribution.evaluation.processes import in_processes
 from attribution.evaluation.sift_baseline import Features, SiftBaseline, features
 from attribution.evaluation.suite import OURS, SHUFFLED, Figure, Options, Result, Table, data_of
+from attribution.processes import in_processes
 from models.networks import Encoder
 
 RATE = 1e-3

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attribution.evaluation import copy, processes
+from attribution import processes
+from attribution.evaluation import copy
 from attribution.evaluation.dataset import Dataset, drawn
 from attribution.evaluation.edits import EDITS
 from attribution.evaluation.suite import OURS, SHUFFLED, Figure, Options, Result

@@ -4,7 +4,7 @@ from operator import methodcaller
 
 import pytest
 
-from attribution.evaluation.processes import FEW, THREADS, in_processes
+from attribution.processes import FEW, THREADS, in_processes
 
 
 def test_results_come_in_order_and_the_environment_stays_as_it_was() -> None:
