@@ -212,7 +212,7 @@ def test_a_proof_in_a_log_of_100_000_entries_needs_two_rows_and_little_time(
         sequencer.open()
         assert sum(sequencer.run_once() for _ in range(5)) == 100_000
     fetched: list[int] = []
-    query = entries._query
+    query = entries.query_of
 
     def counted(session: Session) -> shard.Query:
         def run(sql: str, parameters: tuple[Any, ...]) -> Sequence[Sequence[Any]]:
@@ -222,7 +222,7 @@ def test_a_proof_in_a_log_of_100_000_entries_needs_two_rows_and_little_time(
 
         return run
 
-    monkeypatch.setattr(entries, "_query", counted)
+    monkeypatch.setattr(entries, "query_of", counted)
     hashes = []
     head = merkle.EMPTY_ROOT
     with database.sessions() as session:
