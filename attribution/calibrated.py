@@ -8,7 +8,7 @@ place of scores, and the axis says that it cannot tell.
 
 import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -19,9 +19,8 @@ from attribution import neighbours, style
 from attribution.calibration import Null
 from attribution.copies import CopyIndex, null_scores
 from attribution.features import METHOD
-from attribution.index import ExactIndex
 from attribution.neighbours import MIN_WORKS
-from attribution.reference import Compared, Pixels, Reference, Rows
+from attribution.reference import Compared, Pixels, Reference, Rows, sample
 from attribution.snapshot import CALIBRATION_RECIPE
 from attribution.style import StyleModel
 from models.networks import Encoder, encoder_key
@@ -29,13 +28,9 @@ from models.networks import Encoder, encoder_key
 OWN = "leave-artist-out/1"
 BACKGROUND = "background/1"
 MOST_CACHED = 3  # indexes of earlier states of the collection
+NO_ENCODER = "no encoder of style is loaded that has seen the collection"
+TOO_LARGE = "the collection is larger than the memory that styles are compared in"
 MOST_COPY_QUERIES = 1000  # a tenth of a second each; 999 are enough for p = 0.001
-
-
-def sample(ids: Sequence[str], most: int) -> list[int]:
-    """At most `most` rows, chosen by the hash of their ids: the order of works does not matter."""
-    order = sorted(range(len(ids)), key=lambda row: hashlib.sha256(ids[row].encode()).digest())
-    return order[:most]
 
 
 class NullScores(msgspec.Struct, frozen=True):
@@ -103,12 +98,12 @@ def calibrate(encoders: Mapping[str, Encoder], reference: Reference, background:
 
 
 def _neighbours(name: str, own: Compared, apart: Compared) -> NullScores:
-    index = ExactIndex(own.vectors[name])
+    vectors = own.vectors[name]
     if name in apart.vectors:
-        null = neighbours.against_background(index, apart.vectors[name], apart.artists)
+        null = neighbours.against_background(vectors, apart.vectors[name], apart.artists)
         return NullScores.of(BACKGROUND, null)
     ids = [work.id for work in own.works]
-    return NullScores.of(OWN, neighbours.leave_artist_out(index, ids, own.artists, own.pictures))
+    return NullScores.of(OWN, neighbours.leave_artist_out(vectors, ids, own.artists, own.pictures))
 
 
 def _style(own: Compared, apart: Compared, encoders: Mapping[str, Encoder]) -> tuple[StyleModel | None, NullScores]:
@@ -119,18 +114,18 @@ def _style(own: Compared, apart: Compared, encoders: Mapping[str, Encoder]) -> t
     if not vectors or set(others) != set(vectors):
         others, other_artists, method = {}, None, OWN
     if not vectors:
-        return None, NullScores(method, reason="no encoder of style is loaded that has seen the collection")
+        on_disk = any("style" in encoders[name].axes for name in own.vectors)
+        return None, NullScores(method, reason=TOO_LARGE if on_disk else NO_ENCODER)
     background = others or None
     model = style.fit_style(
         vectors, own.groups, own.artists, own.pictures, background=background, background_artists=other_artists
     )
     if isinstance(model, str):
         return None, NullScores(method, reason=model)
-    scores = style.null_scores(
+    null = style.null(
         vectors, own.groups, own.artists, own.pictures, model, background=background, background_artists=other_artists
     )
-    artists = len(np.unique(own.artists if other_artists is None else other_artists))
-    return model, NullScores.of(method, Null.of(scores, artists=artists))
+    return model, NullScores.of(method, null)
 
 
 def _copies(

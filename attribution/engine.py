@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution import gate, neighbours
-from attribution.calibrated import BACKGROUND, OWN, Calibrated, NullScores, copy_index, copy_vectors
+from attribution.calibrated import (
+    BACKGROUND,
+    NO_ENCODER,
+    OWN,
+    TOO_LARGE,
+    Calibrated,
+    NullScores,
+    copy_index,
+    copy_vectors,
+)
 from attribution.calibration import Null
 from attribution.copies import CopyIndex, Found
 from attribution.drawing import draw_match
@@ -36,6 +45,7 @@ from attribution.features import METHOD
 from attribution.fingerprints import Fingerprints
 from attribution.gate import GatePolicy
 from attribution.index import ExactIndex
+from attribution.ivf import IvfIndex, index_over
 from attribution.measured import MISSED
 from attribution.reference import Compared, Pixels, Reference, Rows
 from attribution.snapshot import ReferenceWork
@@ -65,11 +75,23 @@ class Examined:
 
 
 @dataclass(frozen=True)
-class _Nearest:
-    encoder: Encoder
-    index: ExactIndex
+class _Rate:
+    """What the error rate of an axis rests on, decoded once, and the evidence's words for it. None: it has none."""
+
     null: Null | None
     note: CalibrationNote | None
+
+    @classmethod
+    def of(cls, kept: NullScores, what: str) -> "_Rate":
+        null = kept.null()
+        return cls(null, None if null is None else _note(kept.method, null, what))
+
+
+@dataclass(frozen=True)
+class _Nearest:
+    encoder: Encoder
+    index: ExactIndex | IvfIndex
+    rate: _Rate
 
 
 class Engine:
@@ -102,8 +124,8 @@ class Engine:
             for name in compared.vectors
             if encoders[name].axes & {"style", "content"} and len(compared.works)
         }
-        self._style, self._style_null = self._style_axis()
-        self._copies, self._copy_null = self._copy_axis()
+        self._style, self._style_rate = self._style_axis()
+        self._copies, self._copy_rate = self._copy_axis()
 
     def examine(self, pixels: Pixels, fingerprints: Fingerprints, policy: GatePolicy | None = None) -> Examined:
         """Return what one image, (h, w, 3) uint8 canonical pixels, has in common with the collection.
@@ -133,7 +155,7 @@ class Engine:
             evidence, findings=told, statement=statement(evidence, told), not_proven=not_proven(evidence)
         )
         if policy is not None:
-            null = self._copy_null.null()
+            null = self._copy_rate.null
             counted = [each.row for each in found if null and null.p_values(each.score) <= policy.alpha]
             refused = any(not self._compared.works[row].train for row in (*same, *counted))
             evidence = msgspec.structs.replace(evidence, gate=gate.decide(evidence, refused, policy))
@@ -180,15 +202,15 @@ class Engine:
 
     # ---- copies ----
 
-    def _copy_axis(self) -> tuple[CopyIndex | None, NullScores]:
+    def _copy_axis(self) -> tuple[CopyIndex | None, _Rate]:
         compared = self._compared
         if compared.features is None or not len(compared.works):
-            return None, NullScores(OWN, reason="the collection was indexed without local features")
+            return None, _Rate(None, None)
         null = self._calibrated.copy_null if self._calibrated else _uncalibrated()
         if null.reason is not None:
             self._reasons["copy"] = null.reason
         assert self.reference is not None
-        return copy_index(compared, self.encoders, self.reference.cache), null
+        return copy_index(compared, self.encoders, self.reference.cache), _Rate.of(null, COPIED)
 
     def _found_copies(self, pixels: Pixels) -> list[Found]:
         if self._copies is None:
@@ -201,7 +223,7 @@ class Engine:
         """The matches that at most one image in twenty would reach by chance: beyond that there is nothing to see."""
         if self._copies is None:
             return None
-        null = self._copy_null.null()
+        null = self._copy_rate.null
         matches: list[CopyMatch] = []
         for each in found:
             p_value = None if null is None else float(null.p_values(each.score))
@@ -214,7 +236,7 @@ class Engine:
             searched=len(self._compared.works),
             matches=matches,
             missed=dict(MISSED),
-            calibration=_note(self._copy_null, COPIED),
+            calibration=self._copy_rate.note,
         )
 
     def _copy_match(
@@ -240,30 +262,34 @@ class Engine:
 
     # ---- style ----
 
-    def _style_axis(self) -> tuple[StyleReference | None, NullScores]:
+    def _style_axis(self) -> tuple[StyleReference | None, _Rate]:
         compared = self._compared
         null = self._calibrated.style_null if self._calibrated else _uncalibrated()
         if null.reason is not None:
             self._reasons["style"] = null.reason
         model = self._calibrated.style if self._calibrated else None
-        if model is None:
-            return None, null
+        rate = _Rate.of(null, RESEMBLED)
         vectors = compared.of_axis(self.encoders, "style")
-        return StyleReference(vectors, compared.groups, compared.artists, compared.pictures, model), null
+        if model is None:
+            return None, rate
+        if not set(model.encoders) <= set(vectors):  # calibrated where there is more memory, or with another profile
+            self._reasons["style"] = TOO_LARGE if set(model.encoders) <= set(compared.vectors) else NO_ENCODER
+            return None, rate
+        return StyleReference(vectors, compared.groups, compared.artists, compared.pictures, model), rate
 
     def _style_evidence(self, vectors: Mapping[str, Rows]) -> StyleAxis | None:
         if self._style is None or not set(self._style.model.encoders) <= set(vectors):
             return None
         scores = self._style.scores(vectors)
         shares, none = self._style.shares(scores)
-        null = self._style_null.null()
+        null = self._style_rate.null
         p_values = None if null is None else null.p_values(scores[0])
         model = self._style.model
         return StyleAxis(
             method=" + ".join(encoder_key(self.encoders[name].info) for name in model.encoders),
             artists=self._by_artist(shares[0], p_values),
             none_of_these=float(none[0]),
-            calibration=_note(self._style_null, RESEMBLED),
+            calibration=self._style_rate.note,
             note=(
                 f"On {model.queries} works of the collection, each left out, the largest share fell to its own artist "
                 f"in {model.artist_right:.0%}, and to none of these in {model.none_right:.0%} when its artist was left "
@@ -306,12 +332,10 @@ class Engine:
         kept = kept or _uncalibrated()
         if kept.reason is not None and "content" in self.encoders[name].axes:
             self._reasons.setdefault("content", kept.reason)
-        return _Nearest(
-            self.encoders[name], ExactIndex(self._compared.vectors[name]), kept.null(), _note(kept, CAME_NEAR)
-        )
+        return _Nearest(self.encoders[name], index_over(self._compared.vectors[name]), _Rate.of(kept, CAME_NEAR))
 
     def _neighbours(self, axis: _Nearest, query: Rows) -> NeighbourAxis:
-        found = neighbours.nearest(axis.index, axis.null, query[0], NEAREST)
+        found = neighbours.nearest(axis.index, axis.rate.null, query[0], NEAREST)
         p_values = [None] * len(found.rows) if found.p_values is None else [float(p) for p in found.p_values]
         nearest = [
             Neighbour(**_credited(self._compared.works[row]), score=float(score), p_value=p)
@@ -321,7 +345,9 @@ class Engine:
             encoder=encoder_key(axis.encoder.info),
             axes=sorted(axis.encoder.axes),
             nearest=nearest,
-            calibration=axis.note,
+            calibration=axis.rate.note,
+            exhaustive=isinstance(axis.index, ExactIndex),
+            note="" if isinstance(axis.index, ExactIndex) else _not_exhaustive(axis.index),
         )
 
     def _classification(self, vectors: Mapping[str, Rows]) -> Classification | None:
@@ -389,21 +415,30 @@ def _uncalibrated() -> NullScores:
     return NullScores(OWN, reason="the collection has not been calibrated yet")
 
 
-def _note(kept: NullScores, what: str) -> CalibrationNote | None:
+def _not_exhaustive(index: IvfIndex) -> str:
+    said = "The collection is larger than the memory it is searched in, so a part of it was looked at."
+    if (recall := index.recall) is None:
+        return said
+    measured = f"For {recall.queries} of its works this finds {recall.value:.1%} of the {recall.k} nearest others."
+    return f"{said} {measured}"
+
+
+def _note(method: str, null: Null, what: str) -> CalibrationNote:
     """What an error rate rests on, in a sentence."""
-    null = kept.null()
-    if null is None:
-        return None
     by = f" by {null.artists} artists" if null.artists else ""
     source = f"{null.n} works{by}, each with its own artist left out"
-    if kept.method == BACKGROUND:
+    if method == BACKGROUND:
         source = f"{null.n} works{by} who are not in the collection"
     return CalibrationNote(
         n=null.n,
-        method=kept.method,
+        method=method,
         smallest_p=null.smallest_p,
         text=(
-            f"p is the part of {source}, that {what}. It holds for images like those; works of one artist are not "
-            "independent, so with few artists it is rough."
+            f"p is the part of {source}, that {what}. It holds for images like those; "
+            + (
+                "works of one artist are not independent, so with few artists it is rough."
+                if null.between is None
+                else "where those artists differ from one another it is raised to what a further artist may reach."
+            )
         ),
     )

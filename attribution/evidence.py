@@ -62,13 +62,18 @@ class CalibrationNote(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NeighbourAxis(msgspec.Struct, frozen=True, kw_only=True):
-    """Nearest works under one encoder, best first. Scores of different encoders are never comparable."""
+    """Nearest works under one encoder, best first. Scores of different encoders are never comparable.
+
+    Not `exhaustive`: some works were not looked at, so nearer ones may be missing; `note` says how many, as measured.
+    """
 
     encoder: str
     axes: list[str] = msgspec.field(default_factory=list)
     metric: str = "cosine"
     nearest: list[Neighbour] = msgspec.field(default_factory=list)
     calibration: CalibrationNote | None = None
+    exhaustive: bool = True
+    note: str = ""
 
 
 class Area(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from models.loading import device_for
 
 SPARE = 6  # candidates beyond k that a scan brings along, so that it rarely has to be done again
 QUERIES = 1024  # scanned for together
+GPU_SHARE = 4  # stored rows may take one part in so many of what a GPU has free: networks need the rest
 PAIR_CELLS = 1 << 22  # float64 numbers gathered at a time to decide among candidates
 
 
@@ -62,7 +63,8 @@ class ExactIndex:
     def __init__(self, vectors: NDArray[np.float32] | StoredRows, *, device: str = "auto") -> None:
         """Take (n, d) float32 rows, used in place on a CPU, or stored ones.
 
-        Stored rows are read into memory whole: on a GPU as they are, 2 bytes a number, otherwise as float32. Raises
+        Stored rows are read into memory whole: on a GPU as they are, 2 bytes a number, otherwise as float32; those that
+        decide are taken from the store. Raises
         ValueError unless the rows are (n, d) float32 and finite, and NetworkError for a device that is not there.
         """
         place = device_for(device)
@@ -83,13 +85,14 @@ class ExactIndex:
         self.scan = Scan(rows)
         if not np.isfinite(self.scan.longest):
             raise VectorError(
-                "the vectors are not finite", code="vectors_not_finite", next_step="Open the set with verify=True."
+                "the vectors are not finite",
+                code="vectors_not_finite",
+                next_step="Open the set again: its files are checked then.",
             )
 
     @property
-    def vectors(self) -> NDArray[np.float32]:
-        """All rows, (n, d) float32; those of files on a GPU are read from the files each time."""
-        return self._take(np.arange(len(self))) if self._vectors is None else self._vectors
+    def dim(self) -> int:
+        return int(self.scan.rows.shape[1])
 
     def __len__(self) -> int:
         return len(self.scan.rows)
@@ -107,17 +110,6 @@ class ExactIndex:
             return Exhaustive(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64))
         parts = [self._search(queries[first : first + QUERIES], k) for first in range(0, len(queries), QUERIES)]
         return Exhaustive(np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]))
-
-    def scores(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the score of every row for every query, (m, n), cut to [-1, 1]; some 1e-7 from what `search` says.
-
-        Raises ValueError as `search` does.
-        """
-        queries = self._checked(queries)
-        every = np.empty((len(queries), len(self)), np.float32)
-        for first, scores in self.scan.products(queries):
-            every[:, first : first + scores.shape[1]] = scores.clamp_(-1.0, 1.0).cpu().numpy()
-        return every
 
     def _search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         slack, most = 2 * self.scan.slack(queries), min(len(self), k + SPARE)
@@ -140,7 +132,7 @@ class ExactIndex:
         return self._stored.take(rows)
 
     def _checked(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        dim = self.scan.rows.shape[1]
+        dim = self.dim
         if queries.ndim != 2 or queries.shape[1] != dim or not np.isfinite(queries).all():
             raise VectorError(
                 f"queries must be (m, {dim}) and finite, not {queries.shape}",
@@ -167,6 +159,27 @@ def exact_scores(
         pairs = queries[query[part]].astype(np.float64), take(rows[part]).astype(np.float64)
         found[part] = np.einsum("pd,pd->p", *pairs)
     return found.astype(np.float32).clip(-1.0, 1.0)
+
+
+def fits_gpu(vectors: StoredRows) -> bool:
+    """Say whether there is a GPU with room for these rows: ExactIndex then keeps them there, 2 bytes a number."""
+    place = device_for("auto")
+    return place.type == "cuda" and 2 * len(vectors) * vectors.dim <= torch.cuda.mem_get_info(place)[0] // GPU_SHARE
+
+
+def score_blocks(
+    vectors: NDArray[np.float32] | StoredRows, queries: NDArray[np.float32], *, device: str = "auto"
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield (first row, (m, b) scores) of (m, d) finite queries and all rows in order, cut to [-1, 1].
+
+    Some 1e-7 from what `search` says. Stored rows are read once and not kept.
+    """
+    place, first = device_for(device), 0
+    for block in [vectors] if isinstance(vectors, np.ndarray) else vectors.blocks():
+        rows = torch.from_numpy(np.require(block, np.float32, ["C", "W"])).to(place)
+        for start, scores in Scan(rows).products(queries):
+            yield first + start, scores.clamp_(-1.0, 1.0).cpu().numpy()
+        first += len(block)
 
 
 def search_files(vectors: StoredRows, queries: NDArray[np.float32], k: int, *, device: str = "auto") -> Exhaustive:

@@ -10,10 +10,13 @@ probed was not looked at. `attribution.index` answers that, from memory or (`sea
 
     <sha256>.ivf: the first 4096 bytes as in `attribution.vector_files`, with "lawful-ledger/ivf/1" LF and the JSON of
     `Header`; then the index as FAISS writes it, whose SHA-256 the header holds: FAISS never reads an altered one.
+
+It lies beside the files of its vectors and may be deleted like them. Works that came behind those it knows are added
+without training again.
 """
 
 import hashlib
-from collections.abc import Iterator
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -23,7 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution.errors import VectorError
-from attribution.index import Exhaustive, exact_scores, search_files  # before FAISS: it sets the waiting of threads
+from attribution.index import (  # before FAISS: it sets the waiting of threads
+    ExactIndex,
+    Exhaustive,
+    exact_scores,
+    fits_gpu,
+    search_files,
+)
 from attribution.vector_files import (
     DIGEST_BYTES,
     HEADER_BYTES,
@@ -40,6 +49,8 @@ from attribution.vector_sets import VectorSet
 import faiss as untyped_faiss  # isort: skip
 
 faiss: Any = untyped_faiss  # its own stubs miss what SWIG adds
+
+log = logging.getLogger(__name__)
 
 MAGIC = b"lawful-ledger/ivf/1\n"
 SUFFIX = ".ivf"
@@ -68,7 +79,7 @@ class Recall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the file says of itself. `set_name` is the `VectorSet` whose row numbers it holds."""
+    """What the file says of itself. `set_name` is that of the first `rows` works, whose row numbers it holds."""
 
     set_name: str
     encoder: str
@@ -102,9 +113,42 @@ class IvfIndex:
     """An IVF-PQ index over the rows of one set of files. Codes are in memory, `code_bytes` + 8 for each work."""
 
     def __init__(self, vectors: VectorSet, index: Any, seed: int, recall: Recall | None = None) -> None:
-        """Use `build` or `open`."""
-        self.vectors, self.seed, self.recall = vectors, seed, recall
+        """Use `over`."""
+        self.vectors, self.seed, self.recall, self.dim = vectors, seed, recall, vectors.dim
         self._index, self._ivf = index, faiss.extract_index_ivf(index)
+
+    @classmethod
+    def over(cls, vectors: VectorSet) -> Self:
+        """Open the index that lies beside the files of the set, or build it there; in both cases its recall is known.
+
+        Building takes minutes for a million works. A file that cannot be used is logged and deleted; one that knows
+        only the first of these works is brought up to date. Raises VectorError as `build`.
+        """
+        known: Self | None = None
+        for path in sorted(vectors.folder.glob(f"*{SUFFIX}")):
+            try:
+                found = cls.open(vectors.folder, path.stem, vectors)
+            except VectorError as error:
+                if error.code in {"vectors_missing", "ivf_of_another_set"}:  # deleted since, or of another snapshot
+                    continue
+                log.warning("%s (%s); the index is built again", error.detail, error.code)
+                path.unlink(missing_ok=True)
+                continue
+            if known is None or len(found) > len(known):
+                known = found
+        if known is not None and known.recall is not None and len(known) == len(vectors):
+            return known
+        index = cls.build(vectors) if known is None else known.extended()
+        index = index.measured()
+        name = index.save(vectors.folder)
+        for path in vectors.folder.glob(f"*{SUFFIX}"):
+            if path.stem != name:
+                path.unlink(missing_ok=True)
+        return index
+
+    def __len__(self) -> int:
+        """The works it knows: the first ones of `vectors`."""
+        return int(self._index.ntotal)
 
     @classmethod
     def build(
@@ -137,6 +181,7 @@ class IvfIndex:
         rotation.init(seed)
         index.prepend_transform(rotation)
         ivf = faiss.downcast_index(faiss.extract_index_ivf(index))
+        ivf.do_polysemous_training = False  # an order of centres for filtering by Hamming distance: unused, and slow
         ivf.cp.seed = ivf.pq.cp.seed = seed
         ivf.pq.cp.max_points_per_centroid = MOST_POINTS
         ivf.cp.niter = ivf.pq.cp.niter = ITERATIONS
@@ -149,7 +194,7 @@ class IvfIndex:
 
     @classmethod
     def open(cls, folder: Path, name: str, vectors: VectorSet) -> Self:
-        """Read `<name>.ivf` into memory; it must be of this very set. Raises VectorError."""
+        """Read `<name>.ivf` into memory; it must know the first works of this very set. Raises VectorError."""
         path = folder / f"{name}{SUFFIX}"
         try:
             file = path.open("rb")
@@ -157,11 +202,11 @@ class IvfIndex:
             raise VectorError(f"{path.name} is not there", code="vectors_missing", next_step=REBUILD) from None
         with file:
             header = read_header(path, file.read(HEADER_BYTES), MAGIC, Header)
-            if (header.set_name, header.encoder) != (vectors.name, vectors.encoder):
+            if header.rows > len(vectors) or header.set_name != vectors.name_of_first(header.rows):
                 raise VectorError(
                     f"{path.name} was built over another state of the collection, or for another encoder",
                     code="ivf_of_another_set",
-                    next_step="Open the set it was built over, or extend it to this one.",
+                    next_step="Build it over the set that is to be searched.",
                 )
             size = path.stat().st_size - HEADER_BYTES
             if size < header.body_bytes:
@@ -191,9 +236,9 @@ class IvfIndex:
             faiss.write_index(self._index, writer)
             del writer  # hands over what it still holds
             header = Header(
-                set_name=self.vectors.name,
+                set_name=self.vectors.name_of_first(len(self)),
                 encoder=self.vectors.encoder,
-                rows=len(self.vectors),
+                rows=len(self),
                 dim=self.vectors.dim,
                 lists=self._ivf.nlist,
                 code_bytes=self._ivf.code_size,
@@ -209,29 +254,16 @@ class IvfIndex:
             publish(file, folder / f"{name}{SUFFIX}")
         return name
 
-    def extended(self, vectors: VectorSet) -> "IvfIndex":
-        """Return an index over a later state of the set, with the same lists and codes; nothing is trained again.
+    def extended(self) -> Self:
+        """Return an index of all of `vectors`, with the same lists and codes. The recall has to be measured again."""
+        index, first = faiss.clone_index(self._index), 0
+        for block in self.vectors.blocks():
+            if first + len(block) > index.ntotal:
+                index.add(block[index.ntotal - first :].astype(np.float32))
+            first += len(block)
+        return type(self)(self.vectors, index, self.seed)
 
-        Works that came behind the others are added; after any other change all rows are coded anew. The recall has to
-        be measured again. Raises VectorError for vectors of another encoder.
-        """
-        if (vectors.encoder, vectors.dim) != (self.vectors.encoder, self.vectors.dim):
-            raise VectorError(
-                f"the index is for {self.vectors.encoder}, the vectors are of {vectors.encoder}",
-                code="vectors_of_another_encoder",
-                next_step="Build an index for the new encoder.",
-            )
-        index = faiss.clone_index(self._index)
-        known = len(self.vectors)
-        if vectors.manifest.parts[: len(self.vectors.manifest.parts)] != self.vectors.manifest.parts:
-            index.reset()
-            known = 0
-        for first, block in _numbered(vectors):
-            if first + len(block) > known:
-                index.add(block[max(0, known - first) :].astype(np.float32))
-        return IvfIndex(vectors, index, self.seed)
-
-    def measured(self, *, queries: int = MEASURED_QUERIES, probes: int = 0, candidates: int = 0) -> "IvfIndex":
+    def measured(self, *, queries: int = MEASURED_QUERIES, probes: int = 0, candidates: int = 0) -> Self:
         """Return the index with its recall of the best 10, against an exhaustive search of the files for sampled works.
 
         Costs one scan of the files.
@@ -243,7 +275,7 @@ class IvfIndex:
         found = self.search(asked, MEASURED_K + 1, probes=probes, candidates=candidates)
         value = recall_at_k(truth, found, MEASURED_K, own=chosen)
         recall = Recall(value, MEASURED_K, count, found.probes, found.candidates)
-        return IvfIndex(self.vectors, self._index, self.seed, recall)
+        return type(self)(self.vectors, self._index, self.seed, recall)
 
     def search(self, queries: NDArray[np.float32], k: int, *, probes: int = 0, candidates: int = 0) -> Approximate:
         """Return the best k that `probes` lists (a sixteenth unless given, at least 8) offer to (m, d) queries.
@@ -271,6 +303,13 @@ class IvfIndex:
         return Approximate(*best, probes, lists, candidates, self.recall)
 
 
+def index_over(vectors: NDArray[np.float32] | VectorSet) -> ExactIndex | IvfIndex:
+    """Return an exact index of rows in memory, of rows that a GPU has room for, and of few; else an approximate one."""
+    if isinstance(vectors, np.ndarray) or len(vectors) < FEWEST_WORKS or fits_gpu(vectors):
+        return ExactIndex(vectors)
+    return IvfIndex.over(vectors)
+
+
 def code_size(dim: int) -> int:
     """Return how many bytes of code a vector of `dim` numbers gets: at most 64."""
     units = dim // WIDTH if dim % WIDTH == 0 else dim
@@ -288,10 +327,3 @@ def recall_at_k(truth: Exhaustive, found: Approximate, k: int, own: NDArray[np.i
         best = true[true != itself][:k]
         parts.append(len(np.intersect1d(best, offered[offered != itself][:k])) / len(best))
     return float(np.mean(parts))
-
-
-def _numbered(vectors: VectorSet) -> Iterator[tuple[int, NDArray[np.float16]]]:
-    first = 0
-    for block in vectors.blocks():
-        yield first, block
-        first += len(block)

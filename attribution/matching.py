@@ -6,7 +6,8 @@
 3. Meaning: how unlikely so many agreeing pairs are if each fell anywhere (a contrario, Moisan and Stival, "A
    probabilistic criterion to detect rigid point matches", IJCV 2004).
 4. Pixels: both pictures laid over each other at low resolution, corrected by ECC (Evangelidis and Psarakis, PAMI
-   2008), and correlated window by window. Flat drawings have few local features; this is where they are told apart.
+   2008), and correlated window by window. Flat drawings have few local features, and one designer's faces share most of
+   those: they are told apart by the one window that disagrees most.
 
 An alignment shows that two pictures share their details in one arrangement. It does not show which was first, nor that
 one was made from the other: two photographs of one painting align, and so do two drawings from one template.
@@ -32,6 +33,7 @@ SIZES, ANGLES = np.log(1.6), 30.0
 FEWEST = 4
 LEAST_AGREEMENT, LEAST_RARITY, SURE = 0.3, 6.0, 0.97  # below: nothing to correct; above: no need
 LARGEST, MOST_SHEAR = 12.0, 2.2
+RARE, RARITY, SAME, MOST_DISAGREEMENT = 20.0, 40.0, 50.0, 0.4  # chosen on emoji, see benchmarks/RESULTS.md
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,17 @@ class Alignment:
     `transform` (3, 3) float64 takes image pixels to work pixels, a mirroring included. `of_image` and `of_work` (4, 2)
     float32 are the matched region's corners in the same order, as parts of width and height. `details` are distinct
     agreeing features. `rarity` is -log10 of the expected number of such agreements by chance; `agreement` (0 to 1) the
-    correlation of the pixels where both have any contrast, `area` the part of the work that the image covers.
-    `score` orders alignments and has no unit: an error rate belongs to it only by calibration.
+    correlation of the pixels where both have any contrast; `disagreement` how far the window that agrees least is from
+    being the work's (0: not at all; 1: as far as a window of that contrast may be on average); `area` the part of the
+    work that the image covers. `score` orders alignments and has no unit: an error rate belongs to it only by
+    calibration.
     """
 
     score: float
     details: int
     rarity: float
     agreement: float
+    disagreement: float
     area: float
     transform: Floats
     mirrored: bool
@@ -203,14 +208,17 @@ class Look:
 
 @dataclass(frozen=True)
 class Overlay:
-    """Image and preview laid over each other: mean correlation of windows, that of all pixels, and the part covered."""
+    """Image and preview laid over each other.
+
+    `agreement` is the mean correlation of windows that have any contrast, `disagreement` the largest mean square in any
+    window of what the image leaves unexplained of the preview after one gain and one offset for all of it, over the
+    preview's variance; `area` the part of the preview that the image covers.
+    """
 
     affine: Floats
-    windows: float
-    whole: float
+    agreement: float
+    disagreement: float
     area: float
-    texture: float
-    contradicted: float
 
 
 def overlay(look: Look, shape: tuple[int, int], work: Grey, affine: Floats, *, steps: int = 0) -> Overlay:
@@ -231,7 +239,14 @@ def overlay(look: Look, shape: tuple[int, int], work: Grey, affine: Floats, *, s
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     laid = cv2.warpAffine(grey, back[:2], (PREVIEW, PREVIEW), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     inside = cv2.warpAffine(np.ones_like(grey), back[:2], (PREVIEW, PREVIEW), flags=flags) > 0
-    return Overlay(affine, *_compare(np.asarray(laid, np.uint8), work, inside))
+    pixels = laid.astype(np.uint8, copy=False)
+    blur = float(np.clip(FINEST * 2.0**level * scale, *BLUR))  # as coarse as the coarser of both
+    return Overlay(
+        affine=affine,
+        agreement=_agreement(pixels, work, inside),
+        disagreement=_disagreement(pixels, work, inside, blur),
+        area=float(inside.mean()),
+    )
 
 
 def _corrected(grey: Grey, work: Grey, back: Floats, steps: int) -> Floats:
@@ -248,11 +263,14 @@ def _corrected(grey: Grey, work: Grey, back: Floats, steps: int) -> Floats:
     return _square(moved.astype(np.float64)) if far < PREVIEW / 6 else back
 
 
-WINDOW = 15
+WINDOW, SMALL_WINDOW = 15, 9
 FLAT = 4.0  # grey levels: a window that varies less has nothing to correlate
+FINEST, BLUR = 0.6, (1.0, 2.5)  # of an image pixel, and its bounds in preview pixels
+FEWEST_PIXELS = 200
+NONE_EXPLAINED = 9.0
 
 
-def _compare(laid: Grey, work: Grey, inside: NDArray[np.bool_]) -> tuple[float, float, float, float, float]:
+def _agreement(laid: Grey, work: Grey, inside: NDArray[np.bool_]) -> float:
     m = inside.astype(np.float32)
     a, b = laid.astype(np.float32), work.astype(np.float32)
     n = cv2.boxFilter(m, -1, (WINDOW, WINDOW), borderType=cv2.BORDER_CONSTANT)
@@ -265,14 +283,24 @@ def _compare(laid: Grey, work: Grey, inside: NDArray[np.bool_]) -> tuple[float, 
     var_a, var_b = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2
     # A little is added so that flat windows count as unrelated, whatever their noise does.
     ncc = (mean(a * b) - mean_a * mean_b) / np.sqrt((np.maximum(var_a, 0) + 4) * (np.maximum(var_b, 0) + 4))
-    valid = inside & (n > 0.6)
-    textured = valid & ((var_b > FLAT**2) | (var_a > FLAT**2))
-    area = float(valid.mean())
-    if textured.sum() < WINDOW * WINDOW / 2:
-        return 0.0, 0.0, area, 0.0, 0.0
-    values = ncc[textured]
-    whole = np.corrcoef(a[valid], b[valid])[0, 1] if a[valid].std() > 1 and b[valid].std() > 1 else 0.0
-    return float(values.mean()), float(whole), area, float(textured.mean()), float((values < 0.5).mean())
+    textured = inside & (n > 0.6) & ((var_b > FLAT**2) | (var_a > FLAT**2))
+    return float(ncc[textured].mean()) if textured.sum() >= WINDOW * WINDOW / 2 else 0.0
+
+
+def _disagreement(laid: Grey, work: Grey, inside: NDArray[np.bool_], blur: float) -> float:
+    # The rim is left out, where the warp mixes in what lies outside.
+    core = cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1).astype(bool)
+    if core.sum() < FEWEST_PIXELS:
+        return NONE_EXPLAINED
+    a, b = (np.asarray(cv2.GaussianBlur(each.astype(np.float32), (0, 0), blur)) for each in (laid, work))
+    a, b = a - a[core].mean(), b - b[core].mean()
+    gain = (a * b)[core].mean() / max(a[core].var(), 1e-6)
+    if gain <= 0:
+        return NONE_EXPLAINED
+    left = np.where(core, b - gain * a, 0)
+    window = (SMALL_WINDOW, SMALL_WINDOW)
+    largest = cv2.boxFilter(left * left, -1, window, borderType=cv2.BORDER_CONSTANT).max()
+    return min(NONE_EXPLAINED, float(largest / (b[core].var() + FLAT**2)))
 
 
 def _square(affine: Floats) -> Floats:
@@ -318,18 +346,19 @@ def _checked(
     shape = (image.height, image.width)
     to_preview = np.array([[PREVIEW / work.width, 0, 0], [0, PREVIEW / work.height, 0], [0, 0, 1.0]])
     laid = overlay(look, shape, work.preview, (to_preview @ _square(affine))[:2])
-    if laid.windows < LEAST_AGREEMENT and rarity < LEAST_RARITY:
+    if laid.agreement < LEAST_AGREEMENT and rarity < LEAST_RARITY:
         return None
-    if laid.windows < SURE:
+    if laid.agreement < SURE:
         moved = overlay(look, shape, work.preview, laid.affine, steps=15)
-        laid = moved if moved.windows > laid.windows else laid
+        laid = moved if moved.agreement > laid.agreement else laid
     transform = np.linalg.inv(to_preview) @ _square(laid.affine)
     of_image, of_work = _regions(transform, image, work)
     return Alignment(
         score=_score(rarity, laid),
         details=details,
         rarity=rarity,
-        agreement=max(0.0, laid.windows),
+        agreement=max(0.0, laid.agreement),
+        disagreement=laid.disagreement,
         area=laid.area,
         transform=transform,
         mirrored=mirrored,
@@ -339,7 +368,10 @@ def _checked(
 
 
 def _score(rarity: float, laid: Overlay) -> float:
-    return rarity + 40 * max(0.0, laid.windows) ** 2 * min(1.0, laid.area * 4)
+    """Rarity grows without end where a family of drawings shares its details, so it counts by its logarithm; what only
+    the pixels can tell, whether everything that is covered agrees, is added."""
+    same = max(0.0, 1 - laid.disagreement / MOST_DISAGREEMENT)
+    return RARE * float(np.log1p(rarity / RARITY)) + SAME * same * laid.area
 
 
 def _unmirrored(affine: Floats, width: int, mirrored: bool) -> Floats:

@@ -8,7 +8,6 @@ nearest work whichever it is; a work further down the list has the p-value that 
 What this does not prove: a near work is one that the encoder finds alike; that is neither copying nor influence.
 """
 
-import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,11 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution.calibration import Null
-from attribution.index import ExactIndex
+from attribution.index import ExactIndex, StoredRows, score_blocks
+from attribution.ivf import IvfIndex
+from attribution.reference import sample
 
 MIN_WORKS = 20
 MAX_QUERIES = 1500  # bounds calibration to about a second for 10,000 works; 999 are enough for p = 0.001
-CELLS = 4_000_000  # scores held at a time, some 16 MB
+QUERIES = 512  # asked together; vectors on disk are read once for each
+
+Vectors = NDArray[np.float32] | StoredRows
 
 
 class Nearest(NamedTuple):
@@ -31,37 +34,45 @@ class Nearest(NamedTuple):
     p_values: NDArray[np.float64] | None
 
 
-def nearest(index: ExactIndex, null: Null | None, query: NDArray[np.float32], k: int) -> Nearest:
+def nearest(index: ExactIndex | IvfIndex, null: Null | None, query: NDArray[np.float32], k: int) -> Nearest:
     """Return the k works nearest to one query, (d,) float32 of unit length. Without a null there are no p-values.
 
-    Raises ValueError when the query is not finite: a broken vector is near to nothing.
+    From an IvfIndex they are the nearest of the works that it looked at. A null is of exhaustive searches, so p-values
+    of those works are never too small. Raises ValueError when the query is not finite: a broken vector is near to
+    nothing.
     """
-    if query.shape != (index.vectors.shape[1],) or not np.isfinite(query).all():
-        raise ValueError(f"a query is ({index.vectors.shape[1]},) finite numbers, not {query.shape}")
-    scores, rows = index.search(query[None], k)
-    return Nearest(rows[0], scores[0], None if null is None else null.p_values(scores[0]))
+    if query.shape != (index.dim,) or not np.isfinite(query).all():
+        raise ValueError(f"a query is ({index.dim},) finite numbers, not {query.shape}")
+    found = index.search(query[None], k)
+    seen = found.rows[0] >= 0
+    rows, scores = found.rows[0][seen], found.scores[0][seen]
+    return Nearest(rows, scores, None if null is None else null.p_values(scores))
 
 
 def leave_artist_out(
-    index: ExactIndex, ids: Sequence[str], artists: NDArray[np.int64], pictures: NDArray[np.int64]
+    vectors: Vectors, ids: Sequence[str], artists: NDArray[np.int64], pictures: NDArray[np.int64]
 ) -> Null | str:
     """Return the null of a collection against itself, or why no error rate can be stated.
 
-    `index` holds n unit rows; `ids` (n) only choose, by hash, at most MAX_QUERIES works as queries, so that the order
+    `vectors` are n unit rows; `ids` (n) only choose, by hash, at most MAX_QUERIES works as queries, so that the order
     of works does not matter; `artists` (n) are codes; works with equal `pictures` (n) show the same pixels and never
     count for or against each other, whoever they are credited to. Deterministic.
     """
-    works = len(index)
+    works = len(vectors)
     if len(np.unique(artists)) < 2:
         return "all works are by one artist, and an error rate needs at least two"
     if works < MIN_WORKS:
         return f"{works} works are too few to state an error rate; at least {MIN_WORKS} are needed"
-    order = np.argsort([hashlib.sha256(name.encode()).digest() for name in ids], kind="stable")
-    queries = order[:MAX_QUERIES]
+    queries = np.array(sample(ids, MAX_QUERIES))
     found = []
-    for part in _parts(queries, works):
-        own = (artists[part][:, None] == artists) | (pictures[part][:, None] == pictures)
-        found.append(np.where(own, -np.inf, index.scores(index.vectors[part])).max(axis=1))
+    for first in range(0, len(queries), QUERIES):
+        part = queries[first : first + QUERIES]
+        best = np.full(len(part), -np.inf, np.float32)
+        for start, scores in score_blocks(vectors, _taken(vectors, part)):
+            block = slice(start, start + scores.shape[1])
+            own = (artists[part][:, None] == artists[block]) | (pictures[part][:, None] == pictures[block])
+            best = np.maximum(best, np.where(own, -np.inf, scores).max(axis=1))
+        found.append(best)
     best = np.concatenate(found)
     compared = np.isfinite(best)
     if compared.sum() < MIN_WORKS:
@@ -69,19 +80,21 @@ def leave_artist_out(
     return Null.of(best[compared], artists=len(np.unique(artists[queries[compared]])))
 
 
-def against_background(index: ExactIndex, background: NDArray[np.float32], artists: NDArray[np.int64]) -> Null | str:
+def against_background(vectors: Vectors, background: Vectors, artists: NDArray[np.int64]) -> Null | str:
     """Return the null of (m, d) unit rows by artists (m) who are not in the collection, or why there is none.
 
     A background work that stands in the collection after all makes p-values larger, never smaller.
     """
-    if len(index) == 0:
+    if len(vectors) == 0:
         return "the collection is empty"
     if len(background) < MIN_WORKS:
         return f"{len(background)} background works are too few to state an error rate; {MIN_WORKS} are needed"
-    parts = _parts(np.arange(len(background)), len(index))
-    best = np.concatenate([index.scores(background[part]).max(axis=1) for part in parts])
-    return Null.of(best, artists=len(np.unique(artists)))
+    found = []
+    for first in range(0, len(background), QUERIES):
+        asked = _taken(background, np.arange(first, min(first + QUERIES, len(background))))
+        found.append(np.max([scores.max(axis=1) for _, scores in score_blocks(vectors, asked)], axis=0))
+    return Null.of(np.concatenate(found), artists=len(np.unique(artists)))
 
 
-def _parts(queries: NDArray[np.int64], works: int) -> list[NDArray[np.int64]]:
-    return np.array_split(queries, max(1, len(queries) * works // CELLS))
+def _taken(vectors: Vectors, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    return vectors[rows] if isinstance(vectors, np.ndarray) else vectors.take(rows)

@@ -7,6 +7,7 @@ import pickle
 import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +26,8 @@ _HERE: dict[str, Callable[[Any], Any]] = {}
 def in_processes(processes: int, function: Callable[[Given], Made], given: Sequence[Given]) -> Iterator[Made]:
     """Map in order. `function` must be picklable with all it holds; each process gets it once.
 
-    With one process, or little to do, everything happens here.
+    With one process, or little to do, everything happens here. Raises what `function` raises, and
+    concurrent.futures.process.BrokenProcessPool when a process cannot start or is killed.
     """
     if processes < 2 or len(given) < FEW:
         yield from map(function, given)
@@ -35,15 +37,17 @@ def in_processes(processes: int, function: Callable[[Given], Made], given: Seque
         path.write_bytes(pickle.dumps(function, protocol=pickle.HIGHEST_PROTOCOL))
         before = {name: os.environ.get(name) for name in THREADS}
         os.environ.update(dict.fromkeys(THREADS, "1"))  # children read it as they start
-        try:
-            pool = multiprocessing.get_context("spawn").Pool(processes, _open, (path,))
-        finally:
-            for name, value in before.items():
-                os.environ.pop(name) if value is None else os.environ.update({name: value})
-        with pool:
-            yield from pool.imap(_call, given, chunksize=CHUNK)
-            pool.close()
-            pool.join()
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(processes, context, _open, (path,)) as pool:
+            try:
+                made = pool.map(_call, given, chunksize=CHUNK)
+            finally:
+                for name, value in before.items():
+                    os.environ.pop(name) if value is None else os.environ.update({name: value})
+            try:
+                yield from made
+            finally:
+                pool.shutdown(cancel_futures=True)
 
 
 def _open(path: Path) -> None:

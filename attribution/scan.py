@@ -2,7 +2,8 @@
 
 One scan reads the matrix once, so on both it is bound by memory for few queries. The largest values are found through
 the largest of each group of 64: a group that holds one of the best `most` rows is itself among the best `most` groups.
-That costs a fraction of what torch's or FAISS's own selection over all values does (benchmarks/search.py).
+That costs a fraction of what torch's or FAISS's own selection over all values does (benchmarks/search.py), but for one
+query on a CPU, where torch's own is as fast and its fewer steps wait less for each other's threads.
 
 On a GPU rows of a file stay binary16, as they are stored. Each query is then split into two binary16 columns,
 q = high + low / 2048, which loses nothing that float32 would keep, and products are summed in float32. A second column
@@ -19,13 +20,12 @@ GROUP = 64
 CELLS = {"cpu": 1 << 22, "cuda": 1 << 28}  # scores held at a time, 4 bytes each; on a CPU in its cache
 LEAST_ROWS = 1 << 14  # scanned at a time, however many queries
 NORM_ROWS = 1 << 16
-HALF_ROWS = 4096  # converted at a time where there is no arithmetic for binary16
 LOW = 2048.0  # 2^11: one bit more than the fraction of binary16
 COLUMNS = 8  # tensor cores want multiples of this
 
 
 class Scan:
-    """`rows`: (n, d) float32, or float16, on the device where the scan runs."""
+    """`rows`: (n, d) float32, or on a GPU float16, on the device where the scan runs."""
 
     def __init__(self, rows: torch.Tensor) -> None:
         """Reads the rows once."""
@@ -47,38 +47,35 @@ class Scan:
     def products(self, queries: NDArray[np.float32]) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield (first row, (m, b) float32 scores) over all rows in order, on the device of the rows."""
         columns = torch.from_numpy(np.array(queries, np.float32, order="C")).to(self.rows.device)
-        size = torch.linalg.vector_norm(columns, dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-        split = _split(columns / size) if self._splits else None
         step = max(LEAST_ROWS, CELLS[self.rows.device.type] // max(1, len(columns)))
-        if self.rows.dtype == torch.float16 and split is None:
-            step = min(step, HALF_ROWS)
+        if self.rows.dtype == torch.float32:
+            for first in range(0, len(self.rows), step):
+                yield first, columns @ self.rows[first : first + step].T
+            return
+        size = torch.linalg.vector_norm(columns, dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+        split = _split(columns / size)
         for first in range(0, len(self.rows), step):
-            block = self.rows[first : first + step]
-            if split is None:
-                yield first, columns @ block.float().T
-            else:
-                both = torch.mm(split, block.T, out_dtype=torch.float32)[: 2 * len(columns)].view(2, len(columns), -1)
-                yield first, torch.add(both[0], both[1], alpha=1 / LOW).mul_(size)
+            block = self.rows[first : first + step].T
+            both = torch.mm(split, block, out_dtype=torch.float32)[: 2 * len(columns)].view(2, len(columns), -1)
+            yield first, torch.add(both[0], both[1], alpha=1 / LOW).mul_(size)
 
     def best(self, queries: NDArray[np.float32], most: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return the `most` (at most n) largest scores of each of (m, d) queries and their rows, both (m, most).
 
         Largest first; in what order equal ones stand, and which of them are in, is left open.
         """
-        values = torch.empty((len(queries), 0), device=self.rows.device)
-        rows = torch.empty((len(queries), 0), dtype=torch.int64, device=self.rows.device)
+        values = rows = None
         for first, scores in self.products(queries):
             value, row = _largest(scores, most)
+            if values is None or rows is None:
+                values, rows = value, row
+                continue
             values, rows = torch.cat([values, value], dim=1), torch.cat([rows, row + first], dim=1)
-            if first and values.shape[1] > most:
-                values, kept = values.topk(most, dim=1)
-                rows = rows.gather(1, kept)
-        values, order = values.sort(dim=1, descending=True)
-        return values.cpu().numpy(), rows.gather(1, order).cpu().numpy()
-
-    @property
-    def _splits(self) -> bool:
-        return self.rows.dtype == torch.float16 and self.rows.device.type == "cuda"
+            values, kept = values.topk(min(most, values.shape[1]), dim=1)
+            rows = rows.gather(1, kept)
+        if values is None or rows is None:
+            return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        return values.cpu().numpy(), rows.cpu().numpy()
 
 
 def _split(unit: torch.Tensor) -> torch.Tensor:
@@ -89,9 +86,9 @@ def _split(unit: torch.Tensor) -> torch.Tensor:
 
 
 def _largest(scores: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(m, n) scores to the largest min(most, n) of each row and where they stand."""
+    """(m, n) scores to the largest min(most, n) of each row, largest first, and where they stand."""
     groups = scores.shape[1] // GROUP
-    if groups < 4 * most:
+    if groups < 4 * most or (len(scores) == 1 and scores.device.type == "cpu"):
         direct = scores.topk(min(most, scores.shape[1]), dim=1)
         return direct.values, direct.indices
     grouped = scores[:, : groups * GROUP].view(len(scores), groups, GROUP)

@@ -27,6 +27,7 @@ from scipy.optimize import minimize  # type: ignore[import-untyped]
 from scipy.special import logsumexp  # type: ignore[import-untyped]
 
 from attribution import whitening
+from attribution.calibration import Null
 from attribution.whitening import Codes, Floats, Groups, Nearness, Whitening
 
 Vectors = Mapping[str, Floats]
@@ -141,7 +142,7 @@ def fit_style(
     background_artists: Codes | None = None,
     seed: int = 0,
 ) -> StyleModel | str:
-    """Fit weights on a collection, or say (part of a sentence) why none can be: about a second for 2,000 works.
+    """Fit weights on a collection, or say (part of a sentence) why none can be: about three seconds for 2,000 works.
 
     Arrays as for `StyleReference`. `background`: rows of works by artists who are not in the collection, with their
     artists' codes (n',); they serve hubness and the truth "none of these". Deterministic. Raises ValueError on vectors
@@ -185,7 +186,7 @@ def fit_style(
     )
 
 
-def null_scores(
+def null(
     vectors: Vectors,
     groups: Codes,
     artists: Codes,
@@ -195,18 +196,19 @@ def null_scores(
     background: Vectors | None = None,
     background_artists: Codes | None = None,
     seed: int = 0,
-) -> Floats:
-    """Return the highest score over groups of m <= 1,500 works whose artist is left out: input to calibration.Null.
+) -> Null:
+    """Return the highest score over groups of at most 1,500 works whose artist is left out, and who made which.
 
     With a background its works are the queries instead, which is what to prefer: then nothing was fitted to them but
-    the weights. Whitening and hubness are made again without the artists asked about. Finite, in no order.
+    the weights. Whitening and hubness are made again without the artists asked about.
     """
     trial = _Trial(vectors, groups, artists, pictures, background, background_artists, seed)
-    features, _ = trial.foreign(NULL_QUERIES, only_background=background is not None)
+    features, who = trial.foreign(NULL_QUERIES, only_background=background is not None)
     if features is None:
-        return np.empty(0, np.float32)
+        return Null.of([])
     best = features.scores(_parameters(model)).max(axis=1)
-    return np.asarray(best[np.isfinite(best)], np.float32)
+    compared = np.isfinite(best)
+    return Null.of(best[compared], artists=who[compared])
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from attribution.calibration import clustered_rate_interval, expected_calibration_error
+from attribution.calibration import balanced, clustered_rate_interval, expected_calibration_error
 from models.head import ArtistHead, HeadError
 from models.head_training import HeadReport, train_head
 
@@ -103,7 +103,9 @@ def told(head: ArtistHead, report: HeadReport, not_learnt: int = 0) -> TrainingR
         not_learnt=not_learnt,
         right=_measured(report.right[known], report.truth[known]),
         unknown_right=_measured(report.right[unknown], report.truth[unknown]),
-        ece=expected_calibration_error(report.confidence, report.right),
+        ece=expected_calibration_error(
+            report.confidence, report.right, weights=balanced(report.left_out, report.truth)
+        ),
         weights=dict(report.weights),
         learnt_from=dict(head.learnt_from),
     )

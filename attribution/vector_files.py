@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, TypeVar
+from typing import IO, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -36,9 +36,8 @@ MAX_ID_BYTES = 255
 MAX_ENCODER_CHARACTERS = 200
 BLOCK_BYTES = 1 << 24
 PARTIAL = ".partial"
-REBUILD = "Write it again from the stored vectors, or index the collection again."
+REBUILD = "Delete it: it is written again from the stored vectors."
 
-Vectors = NDArray[np.float32] | NDArray[np.float16]
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 
 
@@ -80,54 +79,45 @@ class Segment:
         return np.where(self.ids[at] == ids, at, -1).astype(np.int64)
 
 
-def write_segment(folder: Path, encoder: str, ids: Sequence[str], vectors: Vectors) -> str:
-    """Write (n, d) rows, one for each work id in any order, and return the file's name: 64 hex digits.
+def write_segment(folder: Path, encoder: str, ids: NDArray[np.bytes_], blocks: Iterable[NDArray[np.float16]]) -> str:
+    """Write a row for each of (n,) increasing work ids and return the file's name: 64 hex digits.
 
-    Durable on return; the same rows give the same file. Raises VectorError for no rows, an id that occurs twice, is
-    empty, longer than 255 bytes or has a NUL, and for a value that binary16 cannot hold (NaN, infinite, above 65504).
+    `blocks` are (b, d) float16 and together n rows, in the order of the ids; one at a time is held. Durable on return;
+    the same rows give the same file, so writers of the same file do each other no harm. Raises VectorError for no
+    rows, ids that are not in order or occur twice, and rows that are not finite; OSError when the disk is full.
     """
-    if vectors.ndim != 2 or len(vectors) != len(ids) or not vectors.size:
-        raise VectorError(
-            f"{len(ids)} ids and vectors of shape {vectors.shape} make no segment",
-            code="vectors_shape",
-            next_step="Give one row of the encoder's width for each work, and at least one.",
-        )
-    names = as_names(ids)
-    order = np.argsort(names, kind="stable")
-    step = max(1, BLOCK_BYTES // (4 * vectors.shape[1]))
-    blocks = (_as_half(vectors[order[first : first + step]]) for first in range(0, len(order), step))
-    return write_rows(folder, encoder, names[order], vectors.shape[1], blocks)
-
-
-def write_rows(
-    folder: Path, encoder: str, names: NDArray[np.bytes_], dim: int, blocks: Iterable[NDArray[np.float16]]
-) -> str:
-    """Write sorted ids and their rows, block by block, as `write_segment` does. Raises VectorError, OSError."""
     if not 0 < len(encoder) <= MAX_ENCODER_CHARACTERS:
         raise VectorError(
             f"an encoder's key of {len(encoder)} characters",
             code="vectors_encoder_key",
             next_step=f"Give 1 to {MAX_ENCODER_CHARACTERS} characters, as models.networks.encoder_key does.",
         )
-    if len(repeated := names[1:][names[1:] <= names[:-1]]):
+    if len(repeated := ids[1:][ids[1:] <= ids[:-1]]):
         raise _out_of_order(repeated[0])
-    section = names.tobytes().ljust(-(-names.nbytes // ALIGNMENT) * ALIGNMENT, b"\0")
+    section = ids.tobytes().ljust(-(-ids.nbytes // ALIGNMENT) * ALIGNMENT, b"\0")
     with unfinished_file(folder) as file:
         file.write(bytes(HEADER_BYTES))
         file.write(section)
-        digest = hashlib.sha256()
+        digest, rows, dim = hashlib.sha256(), 0, 0
         for block in blocks:
-            file.write(block.data)
-            digest.update(block.data)
+            _check(block, dim)
+            rows, dim = rows + len(block), block.shape[1]
+            file.write(np.ascontiguousarray(block).data)
+            digest.update(np.ascontiguousarray(block).data)
+        if rows != len(ids) or not rows:
+            raise VectorError(
+                f"{len(ids)} ids and {rows} vectors make no segment",
+                code="vectors_shape",
+                next_step="Give one row of the encoder's width for each work, and at least one.",
+            )
         header = Header(
             encoder=encoder,
             dim=dim,
-            rows=len(names),
-            id_bytes=names.dtype.itemsize,
+            rows=rows,
+            id_bytes=ids.dtype.itemsize,
             ids_sha256=hashlib.sha256(section).hexdigest(),
             vectors_sha256=digest.hexdigest(),
         )
-        assert file.tell() == header.file_bytes
         first = header_block(MAGIC, header)
         file.seek(0)
         file.write(first)
@@ -136,12 +126,11 @@ def write_rows(
     return name
 
 
-def open_segment(folder: Path, name: str, *, encoder: str, verify: bool = True) -> Segment:
+def open_segment(folder: Path, name: str, *, encoder: str) -> Segment:
     """Map `<name>.vectors` of `folder`, rows of the encoder with the key `encoder`.
 
-    The first block and the file's size are always checked; with `verify` every byte is read against the digests (about
-    a second for each GB), the ids for their order and the vectors for being finite. Without it, bits that the disk has
-    changed in ids or vectors go unnoticed. Raises VectorError.
+    Every byte is read against the digests (about a second for each GB), the ids for their order and the vectors for
+    being finite; what the disk changes afterwards goes unnoticed. Raises VectorError.
     """
     path = folder / f"{name}{SUFFIX}"
     try:
@@ -150,7 +139,7 @@ def open_segment(folder: Path, name: str, *, encoder: str, verify: bool = True) 
         raise VectorError(
             f"{path.name} is not there",
             code="vectors_missing",
-            next_step="Open the newest set of the collection; an older one's files may have been merged away.",
+            next_step="Ask for the collection's vectors again; files that are gone are written again.",
         ) from None
     except ValueError:  # numpy maps no empty file
         raise cut_short(path, 0, HEADER_BYTES) from None
@@ -159,12 +148,11 @@ def open_segment(folder: Path, name: str, *, encoder: str, verify: bool = True) 
         raise VectorError(
             f"{path.name} holds vectors of {header.encoder}, and {encoder} is asked for",
             code="vectors_of_another_encoder",
-            next_step="Index the collection with this encoder, or set the encoder back to the one that indexed it.",
+            next_step=REBUILD,
         )
     ids = raw[HEADER_BYTES : HEADER_BYTES + header.rows * header.id_bytes].view(f"S{header.id_bytes}")
     vectors = raw[header.ids_end :].view("<f2").reshape(header.rows, header.dim)
-    if verify:
-        _verify(path, raw, header, ids, vectors)
+    _verify(path, raw, header, ids, vectors)
     return Segment(name, header, ids, vectors)
 
 
@@ -243,16 +231,19 @@ def altered(path: Path, what: str) -> VectorError:
     return VectorError(f"{path.name} is not what its name says: {what}", code="vectors_altered", next_step=REBUILD)
 
 
-def _as_half(rows: Vectors) -> NDArray[np.float16]:
-    with np.errstate(over="ignore"):  # what overflows is refused below, with its reason
-        half = np.ascontiguousarray(rows, "<f2")
-    if not np.isfinite(half).all():
+def _check(block: NDArray[np.float16], dim: int) -> None:
+    if block.ndim != 2 or block.dtype != np.dtype("<f2") or (dim and block.shape[1] != dim) or not block.shape[1]:
         raise VectorError(
-            f"{int((~np.isfinite(half)).any(axis=1).sum())} vectors are not finite in binary16",
+            f"vectors of shape {block.shape} {block.dtype} in a file of width {dim or 'to be seen'}",
+            code="vectors_shape",
+            next_step="Give (b, d) float16 blocks of one width.",
+        )
+    if not np.isfinite(block).all():
+        raise VectorError(
+            f"{int((~np.isfinite(block)).any(axis=1).sum())} vectors are not finite in binary16",
             code="vectors_not_finite",
             next_step="Encode those works again; an encoder's rows have unit length.",
         )
-    return half
 
 
 def _sized_header(path: Path, raw: NDArray[np.uint8]) -> Header:
@@ -274,7 +265,9 @@ def _verify(
     if len(repeated := ids[1:][ids[1:] <= ids[:-1]]):
         raise _out_of_order(repeated[0])
     digest, finite = hashlib.sha256(), True
-    for block in in_blocks(vectors):
+    step = max(1, BLOCK_BYTES // (2 * header.dim))
+    for first in range(0, header.rows, step):
+        block = vectors[first : first + step]
         digest.update(block.data)
         finite = finite and bool(np.isfinite(block).all())
     if digest.hexdigest() != header.vectors_sha256:
@@ -283,13 +276,6 @@ def _verify(
         raise VectorError(
             f"{path.name} holds vectors that are not finite", code="vectors_not_finite", next_step=REBUILD
         )
-
-
-def in_blocks(vectors: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Yield (b, d) parts of (n, d) vectors, some 16 MiB at a time."""
-    step = max(1, BLOCK_BYTES // (vectors.shape[1] * vectors.dtype.itemsize))
-    for first in range(0, len(vectors), step):
-        yield vectors[first : first + step]
 
 
 def _out_of_order(name: bytes) -> VectorError:

@@ -1,230 +1,185 @@
-"""The vectors of a collection under one encoder: a few immutable segments and the rows of them that do not count.
+"""The vectors of the works of one snapshot under one encoder: which row of which mapped file is whose.
 
-A set is itself a small immutable file, `<sha256>.set`: JSON with the encoder's key, the width, and for each segment its
-name and the rows taken out of it. Its name commits to every byte of every segment, so whoever answers from one set
-answers from one state of the collection, whatever a writer does meanwhile. Adding works writes one segment and one set;
-taking works out writes a set; merging rewrites small segments. Old files stay until `sweep` is told what to keep.
+The truth is elsewhere (Postgres). A folder of segments (`attribution.vector_files`) is a copy of it that opens in a
+moment, and may be deleted at any time. `open_set` is given the works of a snapshot, in order; what the folder lacks is
+read from the truth and becomes one more segment. A file that is cut short, altered, or of another encoder is logged,
+deleted, and its works are read again.
 
-Which set is the newest is for the caller to remember (a snapshot does). One writer at a time; any number of readers.
+Nothing locks. A segment never changes, is complete under its name or not there, and can be read after it was deleted
+by whoever has mapped it (POSIX). So an open set is of just the works it was asked for, whatever others write or delete
+meanwhile, and several processes that build at once cost each other time and nothing else. A work's vector under an
+encoder's key, which names the weights, is taken not to change.
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal, Self
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from attribution.errors import VectorError
 from attribution.vector_files import (
+    BLOCK_BYTES,
     PARTIAL,
     REBUILD,
     SUFFIX,
     Segment,
-    Vectors,
     as_names,
-    in_blocks,
     open_segment,
-    publish,
-    unfinished_file,
-    write_rows,
     write_segment,
 )
 
-SET_SUFFIX = ".set"
-MOST_SEGMENTS = 8
-MERGE_ROWS = 4096  # rows gathered at a time while merging
+MOST_SEGMENTS = 8  # beyond them one file replaces all
+GATHERED = 4096  # rows put together at a time
+ATTEMPTS = 5  # others may delete a file between its writing and its opening
+ABANDONED_S = 24 * 3600  # nobody has written to a partial file for so long
 
+log = logging.getLogger(__name__)
 
-class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A segment by name, and the rows of it that are taken out, increasing."""
-
-    segment: str
-    removed: list[int]
-
-
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The JSON of a set."""
-
-    format: Literal["lawful-ledger/vector-set/1"]
-    encoder: str
-    dim: int
-    parts: list[Part]
+Read = Callable[[Sequence[str]], Iterable[NDArray[np.float16]]]
 
 
 class VectorSet:
-    """Works and their vectors, frozen. Row numbers run over the kept rows of the segments, one after the other."""
+    """Vectors of n works in a given order, on disk. Frozen; use `open_set`."""
 
-    def __init__(self, folder: Path, name: str, manifest: Manifest, segments: Sequence[Segment]) -> None:
-        """Use `empty` or `open`."""
-        self.folder, self.name, self.manifest, self.segments = folder, name, manifest, tuple(segments)
-        self.encoder, self.dim = manifest.encoder, manifest.dim
-        self._removed = [np.asarray(part.removed, np.int64) for part in manifest.parts]
-        sizes = [len(segment) - len(gone) for segment, gone in zip(self.segments, self._removed, strict=True)]
-        self._starts = np.cumsum([0, *sizes])
-
-    @classmethod
-    def empty(cls, folder: Path, encoder: str, dim: int) -> Self:
-        """Found a set without works in an existing folder."""
-        return cls._write(folder, Manifest("lawful-ledger/vector-set/1", encoder, dim, []), {})
-
-    @classmethod
-    def open(cls, folder: Path, name: str, *, encoder: str, verify: bool = True) -> Self:
-        """Map a set and all its segments, checked as `open_segment` does. Raises VectorError."""
-        path = folder / f"{name}{SET_SUFFIX}"
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            raise VectorError(
-                f"{path.name} is not there",
-                code="vectors_missing",
-                next_step="Open the newest set of the collection; an older one may have been swept away.",
-            ) from None
-        if hashlib.sha256(data).hexdigest() != name:
-            raise VectorError(f"{path.name} is not what its name says", code="vectors_altered", next_step=REBUILD)
-        try:
-            manifest = msgspec.json.decode(data, type=Manifest)
-        except msgspec.MsgspecError as error:
-            raise VectorError(
-                f"{path.name} is no set of vectors: {error}", code="vectors_foreign", next_step=REBUILD
-            ) from None
-        if manifest.encoder != encoder:
-            raise VectorError(
-                f"{path.name} holds vectors of {manifest.encoder}, and {encoder} is asked for",
-                code="vectors_of_another_encoder",
-                next_step="Index the collection with this encoder, or set it back to the one that indexed it.",
-            )
-        segments = [open_segment(folder, part.segment, encoder=encoder, verify=verify) for part in manifest.parts]
-        for segment, part in zip(segments, manifest.parts, strict=True):
-            removed = np.asarray(part.removed, np.int64)
-            outside = len(removed) and (removed[0] < 0 or removed[-1] >= len(segment) or (np.diff(removed) <= 0).any())
-            if outside or segment.header.dim != manifest.dim:
-                raise VectorError(f"{path.name} does not fit its segments", code="vectors_foreign", next_step=REBUILD)
-        return cls(folder, name, manifest, segments)
+    def __init__(
+        self,
+        folder: Path,
+        encoder: str,
+        names: NDArray[np.bytes_],
+        segments: Sequence[Segment],
+        places: tuple[NDArray[np.int64], NDArray[np.int64]],
+    ) -> None:
+        """`names` (n,) are the works' ids, `places` the segment's number and the row in it of each, (n,) both."""
+        self.folder, self.encoder, self.dim = folder, encoder, segments[0].header.dim
+        self.segments = tuple(segments)
+        self._names, (self._part, self._row) = names, places
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return len(self._names)
 
-    def ids(self, rows: NDArray[np.int64] | None = None) -> list[str]:
-        """Return the work ids of (m,) row numbers, or of all rows in order."""
-        rows = np.arange(len(self)) if rows is None else rows
-        names = np.empty(len(rows), f"S{max((segment.header.id_bytes for segment in self.segments), default=1)}")
-        for segment, here, at in self._places(rows):
-            names[here] = segment.ids[at]
-        return [name.decode() for name in names.tolist()]
+    @property
+    def name(self) -> str:
+        """64 hex digits over the encoder's key and the works' ids in order; a file's own name commits to its bytes."""
+        return self.name_of_first(len(self))
+
+    def name_of_first(self, count: int) -> str:
+        """Return the name of the set of the first `count` works."""
+        ids = b"\n".join(self._names[:count].tolist())
+        return hashlib.sha256(self.encoder.encode() + b"\n" + ids).hexdigest()
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return (m, d) float32 for (m,) row numbers, read from disk where they are not in memory."""
-        found = np.empty((len(rows), self.dim), np.float32)
-        for segment, here, at in self._places(rows):
-            found[here] = segment.vectors[at]
-        return found
+        """Return (m, d) float32 for (m,) row numbers, as stored, read from disk where they are not in memory."""
+        return _gathered(self.segments, self._part[rows], self._row[rows]).astype(np.float32)
 
     def blocks(self) -> Iterator[NDArray[np.float16]]:
         """Yield all rows in order as (b, d) float16, at most some 16 MiB at a time."""
-        for segment, removed in zip(self.segments, self._removed, strict=True):
-            first = 0
-            for block in in_blocks(segment.vectors):
-                gone = removed[(removed >= first) & (removed < first + len(block))] - first
-                yield np.delete(block, gone, axis=0) if len(gone) else block
-                first += len(block)
+        step = max(1, BLOCK_BYTES // (2 * self.dim))
+        for first in range(0, len(self), step):
+            part = slice(first, first + step)
+            yield _gathered(self.segments, self._part[part], self._row[part])
 
-    def add(self, ids: Sequence[str], vectors: Vectors) -> "VectorSet":
-        """Return the set with (n, d) rows of new works behind the others; past 8 segments the smaller ones are merged.
-
-        Raises VectorError: `works_repeated` for a work that is there already, and as `write_segment`.
-        """
-        if vectors.ndim != 2 or vectors.shape[1] != self.dim:
-            raise VectorError(
-                f"vectors of shape {vectors.shape} for a set of width {self.dim}",
-                code="vectors_shape",
-                next_step="Encode the works with the encoder of the set.",
-            )
-        there = [number for number, _ in self._find(as_names(ids))]
-        if there:
-            raise VectorError(
-                f"{len(there)} of {len(ids)} works are in the set already, the first is {ids[there[0]]!r}",
-                code="works_repeated",
-                next_step="Take a work out before adding it with another vector.",
-            )
-        segment = self._map(write_segment(self.folder, self.encoder, ids, vectors))
-        grown = self._with([*self.manifest.parts, Part(segment.name, [])], segment)
-        return grown if len(grown.segments) <= MOST_SEGMENTS else grown.merged(MOST_SEGMENTS // 2)
-
-    def without(self, ids: Sequence[str]) -> "VectorSet":
-        """Return the set without these works; those it does not hold are passed over. No segment is written."""
-        removed = [set(part.removed) for part in self.manifest.parts]
-        for _, (number, row) in self._find(as_names(ids)):
-            removed[number].add(row)
-        parts = [Part(part.segment, sorted(rows)) for part, rows in zip(self.manifest.parts, removed, strict=True)]
-        kept = [part for part, segment in zip(parts, self.segments, strict=True) if len(part.removed) < len(segment)]
-        return self._with(kept)
-
-    def merged(self, most: int = 1) -> "VectorSet":
-        """Return the same works in at most `most` segments: smaller ones, and those with works taken out, become one.
-
-        The works keep their vectors to the bit; their row numbers change.
-        """
-        sizes = np.diff(self._starts)
-        largest = set(np.argsort(-sizes, kind="stable")[: max(0, most - 1)].tolist())
-        again = [n for n in range(len(sizes)) if n not in largest or len(self._removed[n])]
-        if not again or (len(sizes) <= most and not any(map(len, self._removed))):
-            return self
-        rows = np.concatenate([np.arange(self._starts[n], self._starts[n + 1]) for n in again])
-        names = as_names(self.ids(rows))
-        order = np.argsort(names, kind="stable")
-        blocks = (
-            self.take(rows[order[first : first + MERGE_ROWS]]).astype("<f2")  # exact: they were binary16 before
-            for first in range(0, len(order), MERGE_ROWS)
-        )
-        segment = self._map(write_rows(self.folder, self.encoder, names[order], self.dim, blocks))
-        parts = [part for n, part in enumerate(self.manifest.parts) if n not in again]
-        return self._with([*parts, Part(segment.name, [])], segment)
-
-    def _places(self, rows: NDArray[np.int64]) -> Iterator[tuple[Segment, NDArray[np.int64], NDArray[np.int64]]]:
-        """Yield for each segment: it, which of (m,) row numbers lie in it, and where there."""
-        part = np.searchsorted(self._starts, rows, side="right") - 1
-        for number, (segment, removed) in enumerate(zip(self.segments, self._removed, strict=True)):
-            here = np.flatnonzero(part == number)
-            row = rows[here] - self._starts[number]
-            yield segment, here, row + np.searchsorted(removed - np.arange(len(removed)), row, side="right")
-
-    def _find(self, names: NDArray[np.bytes_]) -> Iterator[tuple[int, tuple[int, int]]]:
-        """Yield for each name that is kept: its number, and (segment, row)."""
-        for number, (segment, part) in enumerate(zip(self.segments, self.manifest.parts, strict=True)):
-            found = segment.find(names)
-            for at in np.flatnonzero((found >= 0) & ~np.isin(found, part.removed)):
-                yield int(at), (number, int(found[at]))
-
-    def _map(self, name: str) -> Segment:
-        return open_segment(self.folder, name, encoder=self.encoder, verify=False)  # written a moment ago, by us
-
-    def _with(self, parts: list[Part], *fresh: Segment) -> "VectorSet":
-        manifest = Manifest("lawful-ledger/vector-set/1", self.encoder, self.dim, parts)
-        return self._write(self.folder, manifest, {segment.name: segment for segment in (*self.segments, *fresh)})
-
-    @classmethod
-    def _write(cls, folder: Path, manifest: Manifest, segments: dict[str, Segment]) -> Self:
-        data = msgspec.json.encode(manifest)
-        name = hashlib.sha256(data).hexdigest()
-        with unfinished_file(folder) as file:
-            file.write(data)
-            publish(file, folder / f"{name}{SET_SUFFIX}")
-        return cls(folder, name, manifest, [segments[part.segment] for part in manifest.parts])
+    def only(self, kept: NDArray[np.bool_]) -> "VectorSet":
+        """Return the set of those works that `kept` (n,) says, in the same order."""
+        places = self._part[kept], self._row[kept]
+        return VectorSet(self.folder, self.encoder, self._names[kept], self.segments, places)
 
 
-def sweep(folder: Path, keep: Collection[VectorSet]) -> int:
-    """Delete every set, segment and unfinished file of `folder` that `keep` does not need; return how many.
+def open_set(folder: Path, encoder: str, ids: Sequence[str], read: Read) -> VectorSet:
+    """Map the vectors of these works (at least one) from `folder`, which this encoder's files have for themselves.
 
-    For the one writer, with no write under way. Readers that have a deleted set open go on reading it.
+    `read` gives the vectors of works that have none there: (b, d) float16 in the order asked for, a row for each.
+    A file that cannot be used is logged and deleted. Every byte that is used has been checked against its digest: about
+    a second for each GB. Raises what `read` raises, VectorError as `write_segment`, and OSError.
     """
-    needed = {f"{each.name}{SET_SUFFIX}" for each in keep}
-    needed |= {f"{segment.name}{SUFFIX}" for each in keep for segment in each.segments}
-    gone = [
-        path for path in folder.iterdir() if path.suffix in {SUFFIX, SET_SUFFIX, PARTIAL} and path.name not in needed
-    ]
-    for path in gone:
-        path.unlink(missing_ok=True)
-    return len(gone)
+    folder.mkdir(parents=True, exist_ok=True)
+    _delete_abandoned(folder)
+    names, known = as_names(ids), dict[str, Segment]()
+    for _ in range(ATTEMPTS):
+        _open_others(folder, encoder, known)
+        segments = [known[name] for name in sorted(known)]
+        places = _places(segments, names)
+        missing = np.flatnonzero(places[0] < 0)
+        if not len(missing):
+            return VectorSet(folder, encoder, names, segments, places)
+        crowded = len(segments) >= MOST_SEGMENTS
+        wanted = np.arange(len(names)) if crowded else missing
+        wanted = wanted[np.argsort(names[wanted], kind="stable")]
+        write_segment(folder, encoder, names[wanted], _vectors(wanted, ids, segments, places, read))
+        if crowded:
+            for name in known:
+                (folder / f"{name}{SUFFIX}").unlink(missing_ok=True)
+            known.clear()
+    raise VectorError(
+        f"the files of {folder.name} disappear faster than they are written",
+        code="vectors_missing",
+        next_step="Find out what deletes them; other workers of this ledger do so at most once in a while.",
+    )
+
+
+def _open_others(folder: Path, encoder: str, known: dict[str, Segment]) -> None:
+    """Map the segments of the folder that are not among the `known`; what is no sound one is deleted."""
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        if path.stem in known:
+            continue
+        try:
+            segment = open_segment(folder, path.stem, encoder=encoder)
+            if any(other.header.dim != segment.header.dim for other in known.values()):
+                raise VectorError(
+                    f"{path.name} is of another width than the others", code="vectors_foreign", next_step=REBUILD
+                )
+            known[path.stem] = segment
+        except VectorError as error:
+            if error.code != "vectors_missing":  # another process has deleted it since
+                log.warning("%s (%s); its works are read again", error.detail, error.code)
+                path.unlink(missing_ok=True)
+
+
+def _places(segments: Sequence[Segment], names: NDArray[np.bytes_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The segment's number and the row in it of each name, -1 where no segment has it."""
+    part, row = np.full(len(names), -1), np.full(len(names), -1)
+    for number, segment in enumerate(segments):
+        found = segment.find(names)
+        fresh = (part < 0) & (found >= 0)
+        part[fresh], row[fresh] = number, found[fresh]
+    return part, row
+
+
+def _vectors(
+    wanted: NDArray[np.int64],
+    ids: Sequence[str],
+    segments: Sequence[Segment],
+    places: tuple[NDArray[np.int64], NDArray[np.int64]],
+    read: Read,
+) -> Iterator[NDArray[np.float16]]:
+    """The vectors of the works with these numbers, block by block: from the segments, else from the truth."""
+    for first in range(0, len(wanted), GATHERED):
+        numbers = wanted[first : first + GATHERED]
+        part, row = places[0][numbers], places[1][numbers]
+        there = part >= 0
+        blocks = [_gathered(segments, part[there], row[there])] if there.any() else []
+        if not there.all():
+            blocks += read([ids[number] for number in numbers[~there]])
+        order = np.argsort(np.concatenate([np.flatnonzero(there), np.flatnonzero(~there)]))
+        yield np.concatenate(blocks)[order]
+
+
+def _gathered(segments: Sequence[Segment], part: NDArray[np.int64], row: NDArray[np.int64]) -> NDArray[np.float16]:
+    """(m, d) float16 rows by segment's number and row in it."""
+    found = np.empty((len(part), segments[0].header.dim), "<f2")
+    for number in np.unique(part):
+        here = part == number
+        found[here] = segments[number].vectors[row[here]]
+    return found
+
+
+def _delete_abandoned(folder: Path) -> None:
+    """Delete what a process that died has left unfinished."""
+    for path in folder.glob(f"*{PARTIAL}"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > ABANDONED_S:
+                path.unlink()

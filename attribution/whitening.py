@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 Codes = NDArray[np.int64]
 
-DIRECTIONS = 192
+DIRECTIONS = 384
 BASIS_ROWS = 1024
-SHRINKAGE = 0.05
+SHRINKAGE = 0.01
 ANCHORS = 512
 HUB_NEIGHBOURS = 10
 COHORT = 2
@@ -101,12 +101,15 @@ def unit(rows: Floats) -> Floats:
 
 
 def basis(rows: Floats, seed: int) -> tuple[Floats, Floats]:
-    """Return the mean (d,) and the first principal directions (d, k) of at most BASIS_ROWS of the (n, d) unit rows."""
+    """Return the mean (d,) and the first principal directions (d, k) of at most BASIS_ROWS of the (n, d) unit rows.
+
+    At most one direction for every two rows: in more, works that were fitted to would lie unlike works that were not.
+    """
     picked = np.sort(np.random.default_rng(seed).permutation(len(rows))[:BASIS_ROWS])
-    sample = rows[picked].astype(np.float64)
+    sample, most = rows[picked].astype(np.float64), min(DIRECTIONS, max(1, len(picked) // 2))
     mean = sample.mean(axis=0)
     values, vectors = np.linalg.eigh((sample - mean) @ (sample - mean).T)  # the rows' Gram matrix: few rows, any d
-    kept = [place for place in np.argsort(-values)[:DIRECTIONS] if values[place] > 1e-6 * max(values.max(), TINY)]
+    kept = [place for place in np.argsort(-values)[:most] if values[place] > 1e-6 * max(values.max(), TINY)]
     if not kept:
         return mean.astype(np.float32), np.eye(rows.shape[1], 1, dtype=np.float32)
     directions = (sample - mean).T @ vectors[:, kept] / np.sqrt(values[kept])

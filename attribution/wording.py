@@ -36,6 +36,7 @@ _QUESTIONS = {
     "style": "whose hand it resembles",
     "content": "what it has in common with a work",
 }
+_NOT_ALL = "not every work was looked at, and none of those that were stands out"
 _NOT_LOOKED = {
     "copy": "no work has been prepared for this search",
     "style": "no loaded encoder of style has indexed the collection",
@@ -66,6 +67,8 @@ def findings(evidence: Evidence, alpha: float = ALPHA, reasons: Mapping[str, str
             said.append(_cannot_tell(axis, _too_few(known[axis], len(known), alpha) + nearest))
         elif axis in stand:
             said.append(Finding(axis=axis, outcome="found", text=found, p_value=known[axis].p))
+        elif axis == "content" and not all(each.exhaustive for each in content_axes(evidence).values()):
+            said.append(_cannot_tell(axis, _NOT_ALL))
         else:
             said.append(Finding(axis=axis, outcome="nothing", text=nothing, p_value=known[axis].p))
     if evidence.classification is not None:
@@ -122,6 +125,8 @@ def _cannot_tell(axis: str, why: str) -> Finding:
 def _too_few(test: AxisTest, family: int, alpha: float) -> str:
     needed = math.ceil(test.chances * family / alpha * (1 - 1e-12)) - 1
     rate = f"an error rate of 1 in {round(1 / alpha):,}"
+    if test.n >= needed:
+        return f"{rate} needs works by more artists: those there differ from one another, and a further one may as well"
     return f"{rate} needs {count(needed, 'calibration work')}, and {count(test.n, 'is', 'are')} there"
 
 

@@ -6,13 +6,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ledger import genesis
-from ledger.runtime import Runtime, open_runtime, sequencing
-from ledger.settings import Settings
+if TYPE_CHECKING:
+    from ledger.runtime import Runtime
 
 
 def spread(seconds: Sequence[float]) -> dict[str, float]:
@@ -33,8 +32,12 @@ def show(result: dict[str, Any]) -> None:
 
 
 @contextmanager
-def throwaway_ledger(*, sequencer: bool = True, **settings: Any) -> Iterator[Runtime]:
+def throwaway_ledger(*, sequencer: bool = True, **settings: Any) -> Iterator["Runtime"]:
     """A ledger with its own embedded database and, unless told otherwise, a sequencer, in a temporary folder."""
+    from ledger import genesis  # here: what measures the lower floors runs where no ledger is installed
+    from ledger.runtime import open_runtime, sequencing
+    from ledger.settings import Settings
+
     with tempfile.TemporaryDirectory(prefix="lawful-benchmark-") as folder:
         Path(folder).chmod(0o755)  # Postgres's account has to pass when root runs this
         chosen = Settings(_env_file=None, home=Path(folder) / "ledger", **settings)  # type: ignore[call-arg]

@@ -2,9 +2,10 @@
 
     python -m benchmarks.search [--works 100000] [--dim 768] [--rounds 30] [--ivf-works 100000] [FOLDER]
 
-The three exact searches take turns, round by round, so that whatever else the machine does meets all of them; the ratio
-is to the faster of the two others in the same round, and `cpu` is the same of processor time, which other processes
-disturb less. FAISS is tuned by its switch to BLAS for every batch; the faster setting counts.
+The exact searches take turns, each round from another one on, so that whatever else the machine does, and what one
+leaves in the caches, meets all of them; the ratio is to the faster of the others in the same round, and `cpu` is the
+same of processor time, which other processes disturb less. FAISS is tuned by its switch to BLAS for every batch; the
+faster setting counts.
 
 IVF-PQ: recall@10 against an exhaustive search, for queries of the same kind that are not in the set. `clustered` has
 1,000 round clusters; `spectrum` has directions whose variance falls as 1/i, as embeddings' does; `pictures`, with a
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from attribution.index import ExactIndex, search_files
 from attribution.ivf import IvfIndex, faiss, recall_at_k
-from attribution.vector_sets import VectorSet
+from attribution.vector_sets import open_set
 from benchmarks.measuring import ratio, show, spread
 from models.encoders.atelier import AtelierEncoder
 from models.errors import ImageError
@@ -65,10 +66,12 @@ def exact(works: int, dim: int, rounds: int, batch: int) -> dict[str, Any]:
     }
     wall: dict[str, list[float]] = {name: [] for name in contenders}
     cpu: dict[str, list[float]] = {name: [] for name in contenders}
+    names = list(contenders)
     for number in range(rounds + 1):
-        for name, search in contenders.items():
+        turn = number % len(names)
+        for name in names[turn:] + names[:turn]:
             begun, used = time.perf_counter(), time.process_time()
-            search(queries)
+            contenders[name](queries)
             if number:  # the first round warms up
                 wall[name].append(time.perf_counter() - begun)
                 cpu[name].append(time.process_time() - used)
@@ -118,7 +121,8 @@ def pictures(folder: Path, count: int) -> tuple[Rows, Rows]:
 def approximate(kind: str, rows: Rows, queries: Rows, probes: tuple[int, ...]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        vectors = VectorSet.empty(folder, ENCODER, rows.shape[1]).add([f"{n:09}" for n in range(len(rows))], rows)
+        ids, half = [f"{n:09}" for n in range(len(rows))], rows.astype("<f2")
+        vectors = open_set(folder, ENCODER, ids, lambda wanted: [half[[int(name) for name in wanted]]])
         begun = time.perf_counter()
         index = IvfIndex.build(vectors)
         built = time.perf_counter() - begun

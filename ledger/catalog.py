@@ -19,7 +19,7 @@ from uuid_utils.compat import uuid7
 
 from attribution.fingerprints import Fingerprints, bits, fingerprint
 from ledger.database import features, vectors
-from ledger.database.tables import Artist, Collection, Embedding, LocalFeatureSet, Work
+from ledger.database.tables.works import Artist, Collection, Embedding, LocalFeatureSet, Work
 from ledger.errors import BadRequest, Conflict
 from ledger.runtime import Runtime
 from ledger.snapshots import Calibrator, Encoders, alone, freeze_calibrated, newest_snapshot

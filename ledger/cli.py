@@ -18,6 +18,7 @@ COMMANDS = {
     "stamp": "ledger.commands.images:stamp",
     "verify": "ledger.commands.checking:verify",
     "lookup": "ledger.commands.checking:look_up",
+    "grant": "ledger.commands.granting:grant",
     "erase": "ledger.commands.erasing:erase",
     "audit": "ledger.commands.audit:audit",
     "evaluate": "ledger.commands.evaluating:evaluate",

@@ -21,13 +21,13 @@ from ledger import issue, jobs
 from ledger.credentials.read import read_credential
 from ledger.credentials.write import CredentialRequest, new_manifest_urn, write_credential
 from ledger.database.session import open_database
-from ledger.database.tables import LogEntry, LogOutbox, LogPublished, LogWitness, LogWitnessed
+from ledger.database.tables.log import LogEntry, LogOutbox, LogPublished, LogWitness
 from ledger.errors import LedgerError, Unavailable
 from ledger.keys.current import CurrentKeys
 from ledger.keys.ring import keys_of, staged
 from ledger.log.notes import Checkpoint, NoteError, open_note
 from ledger.log.policy import NO_QUORUM, load_policy
-from ledger.log.shard import newest_head, right_edge
+from ledger.log.shard import newest_head, query_of, right_edge, witnessed_head
 from ledger.runtime import Runtime, open_storage, utc_now
 from ledger.settings import Settings
 from models.errors import ModelError
@@ -305,9 +305,7 @@ def _witnesses(runtime: Runtime) -> str:
     with runtime.sessions() as session:
         published = session.get(LogPublished, runtime.shard)
         known = {row.vkey: row for row in session.scalars(sa.select(LogWitness).filter_by(shard=runtime.shard))}
-        witnessed = session.scalar(
-            sa.select(sa.func.max(LogWitnessed.size)).filter_by(shard=runtime.shard, policy_sha256=policy.sha256)
-        )
+        witnessed = witnessed_head(query_of(session), runtime.shard, policy.sha256)
     size = published.size if published is not None else 0
     said = []
     for witness in policy.witnesses:
@@ -320,10 +318,10 @@ def _witnesses(runtime: Runtime) -> str:
             behind = "nothing cosigned" if row.size is None else f"{max(size - row.size, 0)} entries behind"
             said.append(f"{witness.name}: {behind}" + (f", {row.failure}" if row.failure else ""))
     told = "; ".join(said) or "the policy names no witness"
-    quorum = "nothing is witnessed yet" if witnessed is None else f"{witnessed} of {size} entries are witnessed"
+    quorum = "nothing is witnessed yet" if witnessed is None else f"{witnessed.size} of {size} entries are witnessed"
     failing = [each for each in policy.witnesses if (row := known.get(each.verifier.vkey)) and row.failure]
     late = published is not None and runtime.clock() - published.published_at > WITNESSES_MAY_LAG
-    if policy.quorum != NO_QUORUM and late and (witnessed is None or witnessed < size):
+    if policy.quorum != NO_QUORUM and late and (witnessed is None or witnessed.size < size):
         raise _Warning(
             f"{quorum}; {told}", "run `lawful up` if it does not run; else ask the operators of those that fail"
         )

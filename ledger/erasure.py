@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ledger import lookup
-from ledger.database.tables import Generation, LogEntry, LogShard, Picture, Record, Report, Stamp, Verification
+from ledger.database.tables.log import LogEntry, LogShard
+from ledger.database.tables.records import Generation, Picture, Record, Report, Stamp, Verification
 from ledger.errors import BadRequest, Conflict, NotFound
 from ledger.log import entries
 from ledger.log.statement_types import sign_entry

@@ -7,6 +7,7 @@ import io
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,9 +25,10 @@ from attribution.features import LocalFeatures
 from attribution.fingerprints import Fingerprints
 from attribution.reference import Reference
 from attribution.snapshot import ReferenceWork, snapshot_digest
+from attribution.vector_sets import VectorSet, open_set
 from ledger import snapshots
 from ledger.database import features, vectors
-from ledger.database.tables import Calibration, Collection, Snapshot
+from ledger.database.tables.works import Calibration, Collection, Snapshot
 from ledger.errors import Inconsistent
 from ledger.gate import policy_of
 from ledger.runtime import Runtime
@@ -157,14 +159,20 @@ class Examiner:
         self, session: Session, collection_id: uuid.UUID, works: tuple[ReferenceWork, ...], digest: bytes | None
     ) -> Reference:
         ids = [work.id for work in works]
-        rows: dict[str, NDArray[np.float32]] = {}
+        cache = self.runtime.settings.home / "cache"
+        rows: dict[str, NDArray[np.float32] | VectorSet] = {}
         infos: dict[str, NetworkInfo] = {}
         for name, encoder in self.loaded().items():
-            found = vectors.load(session, encoder_key(encoder.info), collection_id, ids)
-            if found is not None:
-                rows[name], infos[name] = found, encoder.info
-            else:
-                log.warning("encoder_not_in_snapshot", encoder=encoder_key(encoder.info), next_step="lawful index")
+            key = encoder_key(encoder.info)
+            read = partial(vectors.read, session, key, collection_id)
+            try:
+                found = open_set(cache / "vectors" / str(collection_id) / key, key, ids, read)
+            except vectors.Missing:
+                log.warning("encoder_not_in_snapshot", encoder=key, next_step="lawful index")
+                continue
+            rows[name], infos[name] = found, encoder.info
+            snapshot = digest.hex() if digest else None
+            log.info("vectors_mapped", snapshot=snapshot, set=found.name, works=len(found), files=len(found.segments))
         name = session.execute(sa.select(Collection.name).where(Collection.id == collection_id)).scalar_one()
         return Reference(
             works=works,
@@ -174,7 +182,7 @@ class Examiner:
             collection=name,
             features=self._features(session, collection_id, ids),
             preview=self._preview,
-            cache=self.runtime.settings.home / "cache",
+            cache=cache,
         )
 
     def _features(self, session: Session, collection_id: uuid.UUID, ids: Sequence[str]) -> list[LocalFeatures] | None:

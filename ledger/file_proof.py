@@ -19,11 +19,12 @@ from typing import Any
 import msgspec
 
 from ledger.credentials.read import CredentialReading
-from ledger.issue import PIXELS_DOMAIN, RECORD, REPORT_DOMAIN
+from ledger.issue import RECORD, REPORT_DOMAIN
 from ledger.log import merkle
 from ledger.log.announcements import KeyHistory
 from ledger.log.notes import Checkpoint, Note, NoteError, TlogProof
 from ledger.log.policy import Policy
+from ledger.log.statement_types import PIXELS_DOMAIN
 from ledger.log.statements import Statement, StatementError, check_signature, commitment, parse_statement
 from ledger.log.verify import ProofReading, check_tlog_proof
 

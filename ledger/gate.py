@@ -16,16 +16,15 @@ def policy_of(settings: Settings) -> GatePolicy:
     )
 
 
-def refuse_blocked(gate: Gate | None) -> None:
-    """Let allowed and warned images pass; the warning stands in the report that is signed.
+def refusal(gate: Gate | None) -> Conflict | None:
+    """The error `near_copy_blocked` for whoever asked, final; None for what may be issued, with a warning or without.
 
-    Raises Conflict `near_copy_blocked`, which is final: whoever catches it abandons the record with these words.
-    `ledger.issue.sign` asks before anything of the image is stored, logged or signed.
+    `ledger.abandonment.refuse_blocked` says it to the log as well; a warning stands in the report that is signed.
     """
     if gate is None or gate.decision != "block":
-        return
+        return None
     why = gate.text[:1].lower() + gate.text[1:].rstrip(".")
-    raise Conflict(
+    return Conflict(
         f"{why}; reasons: {', '.join(gate.reasons)}",
         code="near_copy_blocked",
         next_step="make or send another image, or ask the artist: the same request will be refused again;"

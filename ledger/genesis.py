@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from ledger.database.session import open_database
-from ledger.database.tables import ApiKey, LogShard, Principal
+from ledger.database.tables.log import LogShard
+from ledger.database.tables.principals import ApiKey, Principal
 from ledger.errors import Conflict, Inconsistent
 from ledger.keys.announced import announce
 from ledger.keys.provider import load_provider

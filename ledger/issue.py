@@ -1,7 +1,7 @@
 """From an accepted request to a visible record, in four steps that survive the death of the process between any two.
 
     accepted ──1 sign──▶ signed ──2 integrate, 3 write──▶ sealed ──4 publish──▶ issued
-        └──────────────────┴──▶ abandoned
+        └──────────────────┴──▶ abandoned (`ledger.abandonment`)
 
 1. The statement is built and signed once and stored in the same transaction that hands it to the log.
 2. The log integrates it, and where `issue_wait` says so its witnesses sign; the inclusion proof is in hand.
@@ -23,24 +23,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import rfc8785
 import sqlalchemy as sa
 from cryptography.hazmat.primitives import hashes
 from numpy.typing import NDArray
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
-from uuid_utils.compat import uuid7
 
 from attribution.evidence import Evidence
 from attribution.fingerprints import Fingerprints, bits, instance_code, iscc_bits, pixel_sha256
-from ledger import jobs
+from ledger import jobs, requests
+from ledger.abandonment import locked, refuse_blocked
 from ledger.credentials.write import write_credential
-from ledger.database.tables import Generation, Picture, Record, Stamp, Verification
-from ledger.erasure import refuse_erased
-from ledger.errors import BadRequest, Conflict, Inconsistent
-from ledger.gate import refuse_blocked
+from ledger.database.tables.records import Generation, Picture, Record, Stamp
+from ledger.errors import Inconsistent
 from ledger.log import entries, sequencer
-from ledger.log.statement_types import sign_entry
+from ledger.log.statement_types import PIXELS_DOMAIN, sign_entry
 from ledger.log.statements import commitment, parse_statement
 from ledger.lookup import PDQ_QUALITY
 from ledger.reports.announced import announcements
@@ -50,15 +46,10 @@ from models.images import Limits, decode
 
 RECORD = "lawful-ledger/record/1"
 ISSUED = "lawful-ledger/issued/1"
-ABANDONED = "lawful-ledger/abandoned/1"
 
-PIXELS_DOMAIN = "lawful-ledger/pixels/1"
 REPORT_DOMAIN = "lawful-ledger/report/1"
 FILE_DOMAIN = "lawful-ledger/file/1"
 CLAIM_DOMAIN = "lawful-ledger/claim/1"
-
-MAX_SEED = 2**53 - 1  # what JSON readers in every language can hold
-MAX_MODEL_CHARS = 200
 
 TASKS: Mapping[str, jobs.Task] = {"generation": "generate", "stamp": "stamp", "verification": "verify"}
 
@@ -97,15 +88,10 @@ def accept_generation(
     max_prompt_chars: int,
 ) -> uuid.UUID:
     """Record the wish for an image and enqueue it, in the caller's transaction; or find the same wish of before."""
-    prompt = _checked_prompt(prompt, max_prompt_chars)
-    if seed is not None and not 0 <= seed <= MAX_SEED:
-        raise BadRequest(
-            f"seed: {seed:.3g} is outside 0 to 2^53 - 1",
-            code="seed_refused",
-            next_step="choose a smaller number, or none",
-        )
+    requests.check_prompt(prompt, max_prompt_chars)
+    requests.check_seed(seed)
     request = {"prompt": prompt, "seed": seed, **{k: v for k, v in parameters.items() if v is not None}}
-    record_id, is_new = _accept(session, "generation", principal_id, idempotency_key, request)
+    record_id, is_new = requests.record_of(session, "generation", principal_id, idempotency_key, request)
     if is_new:
         session.add(
             Generation(
@@ -134,30 +120,13 @@ def accept_stamp(
 ) -> uuid.UUID:
     """Record a wish to stamp `image` (already seen to be one of ours to read) and enqueue it."""
     if prompt is not None:
-        prompt = _checked_prompt(prompt, runtime.settings.max_prompt_chars)
-        if prompt_commitment is not None:
-            raise BadRequest(
-                "prompt and prompt_commitment: both were given",
-                code="prompt_twice",
-                next_step="send the prompt, or keep it and send its commitment",
-            )
-    if declared_model is not None and not (len(declared_model) <= MAX_MODEL_CHARS and declared_model.isprintable()):
-        raise BadRequest(
-            f"model: one line of at most {MAX_MODEL_CHARS} characters is wanted, {len(declared_model)} were given",
-            code="model_malformed",
-            next_step="name the model as its maker does",
-        )
-    if prompt_commitment is not None and not _is_hex_digest(prompt_commitment):
-        raise BadRequest(
-            "prompt_commitment: 64 lower-case hex digits are wanted",
-            code="prompt_commitment_malformed",
-            next_step="send SHA256('lawful-ledger/prompt/1' ‖ 0x00 ‖ salt ‖ SHA256(prompt)) in hex, or leave it out",
-        )
+        requests.check_prompt(prompt, runtime.settings.max_prompt_chars)
+    requests.check_declared(declared_model, prompt, prompt_commitment)
     submitted = hashlib.sha256(image).digest()
     request = {
         "image": submitted.hex(), "model": declared_model, "prompt": prompt, "prompt_commitment": prompt_commitment
     }  # fmt: skip
-    record_id, is_new = _accept(session, "stamp", principal_id, idempotency_key, request)
+    record_id, is_new = requests.record_of(session, "stamp", principal_id, idempotency_key, request)
     key = f"sources/{record_id}"
     if is_new:
         # Durable before the job that reads it can be seen; an orphan if this transaction rolls back.
@@ -183,17 +152,17 @@ def accept_stamp(
 
 def sign(runtime: Runtime, record_id: uuid.UUID, produced: Produced) -> None:
     """Step 1. Durable before: nothing. Durable after: image, report, statement and its place in the log's outbox.
-    Raises Conflict `near_copy_blocked`, before any of it."""
+    Raises Conflict `near_copy_blocked`, before any of it: then the record is abandoned, and the log says why."""
     with runtime.sessions() as session:
         if session.get_one(Record, record_id).state != "accepted":
             return  # what was signed keeps its image
-    refuse_blocked(produced.evidence.gate)
+    found = produced.fingerprints
+    refuse_blocked(runtime, record_id, produced.evidence, found.pixel_sha256, produced.model)
     source_key = f"sources/{record_id}"
     runtime.storage.put(source_key, produced.image)
     now = runtime.clock()
-    found = produced.fingerprints
     with runtime.sessions.begin() as session:
-        record = _locked(session, record_id)
+        record = locked(session, record_id)
         if record.state != "accepted":
             return
         _describe(session, record_id, produced)
@@ -259,36 +228,6 @@ def finish(
         on_step("sealed")
     _publish(runtime, record_id)
     on_step("issued")
-
-
-def abandon(runtime: Runtime, record_id: uuid.UUID, failure: Mapping[str, Any]) -> None:
-    """End a record that can never be issued. A statement already handed to the log is answered by an `abandoned` entry.
-
-    A sealed record is past the point where it could fail for its own reasons; it is left to be finished.
-    """
-    with runtime.sessions.begin() as session:
-        record = _locked(session, record_id)
-        looked = record.kind == "verification" and record.state == "signed"  # a finished look stays finished
-        if record.state not in {"accepted", "signed"} or looked:
-            return
-        if record.state == "signed":
-            assert record.leaf_hash is not None
-            payload = {
-                "type": ABANDONED,
-                "record_id": str(record_id),
-                "leaf": record.leaf_hash.hex(),
-                "reason": failure["code"],
-            }
-            sequencer.append(
-                session,
-                sign_entry(payload, runtime.keys.statements, issuer=runtime.settings.origin),
-            )
-        record.state = "abandoned"
-        record.failure = dict(failure)
-        look = session.get(Verification, record_id)
-        keys = [record.source_key, look.upload_key if look is not None else None]
-    for key in filter(None, keys):
-        runtime.storage.delete(key)
 
 
 def unfinished(session: Session, older_than: dt.datetime) -> list[tuple[uuid.UUID, jobs.Task]]:
@@ -384,7 +323,7 @@ def _write_and_seal(runtime: Runtime, record_id: uuid.UUID, on_step: Step, pixel
         "manifest_urn": written.manifest_urn,
     }
     with runtime.sessions.begin() as session:
-        record = _locked(session, record_id)
+        record = locked(session, record_id)
         if record.state != "signed":  # another worker sealed it with its own file
             if record.file_key != file_key:
                 runtime.storage.delete(file_key)
@@ -416,84 +355,3 @@ def _publish(runtime: Runtime, record_id: uuid.UUID) -> None:
         )
     if source_key:
         runtime.storage.delete(source_key)
-
-
-# ---- accepting -----------------------------------------------------------------------------------------------------
-
-
-def _accept(
-    session: Session, kind: str, principal_id: uuid.UUID, idempotency_key: str | None, request: Mapping[str, Any]
-) -> tuple[uuid.UUID, bool]:
-    """A new record in state `accepted`, or the one this principal's key already names: (id, is new)."""
-    request_sha256 = hashlib.sha256(rfc8785.dumps(_jsonable(request))).digest()
-    key = idempotency_key or str(uuid7())
-    if len(key) > 200:
-        raise BadRequest(
-            f"Idempotency-Key: {len(key)} characters, at most 200",
-            code="idempotency_key_too_long",
-            next_step="send a UUID",
-        )
-    refuse_erased(session, principal_id, idempotency_key)
-    record_id = uuid7()
-    inserted = session.execute(
-        insert(Record)
-        .values(
-            id=record_id,
-            kind=kind,
-            state="accepted",
-            listed=False,
-            principal_id=principal_id,
-            idempotency_key=key,
-            request_sha256=request_sha256,
-        )
-        .on_conflict_do_nothing(index_elements=["principal_id", "idempotency_key"])
-        .returning(Record.id)
-    ).scalar()
-    if inserted is not None:
-        return record_id, True
-    known = session.execute(
-        sa.select(Record.id, Record.kind, Record.request_sha256).where(
-            Record.principal_id == principal_id, Record.idempotency_key == key
-        )
-    ).one()
-    if (known.kind, known.request_sha256) != (kind, request_sha256):
-        raise Conflict(
-            "this Idempotency-Key was used for another request",
-            code="idempotency_key_reused",
-            next_step="send a new key for a new request, or the very same request again",
-        )
-    return known.id, False
-
-
-def _checked_prompt(prompt: str, limit: int) -> str:
-    if not prompt.strip():
-        raise BadRequest("prompt: it is empty", code="prompt_empty", next_step="say what the picture should show")
-    if len(prompt) > limit:
-        raise BadRequest(
-            f"prompt: {len(prompt)} characters, at most {limit}", code="prompt_too_long", next_step="shorten the prompt"
-        )
-    try:
-        encoded = prompt.encode()
-    except UnicodeEncodeError:
-        encoded = b"\0"
-    if b"\0" in encoded:
-        raise BadRequest(
-            "prompt: it holds a character that is no text (NUL or half a surrogate pair)",
-            code="prompt_malformed",
-            next_step="send it as UTF-8 without control characters",
-        )
-    return prompt
-
-
-def _jsonable(request: Mapping[str, Any]) -> dict[str, Any]:
-    """RFC 8785 refuses integers beyond 2^53, which a caller may send; they are refused by name later."""
-    return {key: str(value) if isinstance(value, int) else value for key, value in request.items()}
-
-
-def _is_hex_digest(text: str) -> bool:
-    return len(text) == 64 and all(character in "0123456789abcdef" for character in text)
-
-
-def _locked(session: Session, record_id: uuid.UUID) -> Record:
-    """The row, held until the transaction ends: states only move one way, and one process at a time moves them."""
-    return session.execute(sa.select(Record).where(Record.id == record_id).with_for_update()).scalar_one()

@@ -11,7 +11,7 @@ import procrastinate
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, sessionmaker
 
-from ledger.database.tables import Record
+from ledger.database.tables.records import Record
 from ledger.errors import LedgerError
 
 QUEUE = "images"

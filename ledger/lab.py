@@ -19,11 +19,12 @@ SUITES = ("copy", "style", "head", "claims", "generated")
 MOST_THREADS = 8
 
 
-def draw_collection(folder: Path, variants: int) -> None:
-    """Draw the atelier's collection into `folder`: a subfolder per studio, `works.csv` with licences and grants."""
-    from models.atelier.collection import write_collection
+def draw_collection(folder: Path, works: int) -> None:
+    """Draw `works` works by each studio of the atelier into `folder`, a subfolder per studio, and a few copies that are
+    planted among them; `works.csv` has licences and grants."""
+    from models.atelier.collection import SUBJECTS, write_collection
 
-    write_collection(folder, variants=variants)
+    write_collection(folder, variants=-(-works // len(SUBJECTS)), at_most=works)
 
 
 def evaluate(

@@ -13,18 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from attribution.fingerprints import Fingerprints, bits, iscc_bits
-from ledger.database.tables import (
-    Generation,
-    LogEntry,
-    LogOutbox,
-    LogPolicy,
-    LogPublished,
-    LogShard,
-    LogWitnessed,
-    Record,
-    Report,
-    Stamp,
-)
+from ledger.database.tables.log import WITNESSED_HEADS, LogEntry, LogOutbox, LogPublished, LogShard
+from ledger.database.tables.records import Generation, Record, Report, Stamp
 from ledger.errors import BadRequest, NotFound
 from ledger.log.statements import parse_statement
 
@@ -33,6 +23,7 @@ from ledger.log.statements import parse_statement
 SOFT_BITS = {"iscc": 16, "pdq": 32}
 PDQ_QUALITY = 50  # below it a PDQ hash says little
 SOFT_LIMIT = 10
+BLOCKED = "lawful-ledger/blocked/1"
 ISCC = re.compile(r"ISCC:[A-Z2-7]{10,90}")
 
 
@@ -46,8 +37,19 @@ class LogPlace(msgspec.Struct, frozen=True):
     witnessed: bool
 
 
+class Blocked(msgspec.Struct, frozen=True, kw_only=True):
+    """What the record's entry says of an image that the near-copy gate refused. `evidence` is the commitment to what
+    was found, hex: it opens with a salt and a text that are the ledger's to show."""
+
+    reasons: list[str]
+    policy: dict[str, str]
+    evidence: str
+    created_at: str
+
+
 class RecordView(msgspec.Struct, frozen=True, kw_only=True):
-    """A record as anyone may see it. `redacted` ones keep their place in the log and nothing else."""
+    """A record as anyone may see it. `redacted` ones keep their place in the log and nothing else. `blocked` is None
+    but for an image that the near-copy gate refused."""
 
     id: str
     kind: str
@@ -66,6 +68,7 @@ class RecordView(msgspec.Struct, frozen=True, kw_only=True):
     report_sha256: str | None
     log: LogPlace | None
     redacted: bool
+    blocked: Blocked | None = None
 
 
 class Redaction(msgspec.Struct, frozen=True, kw_only=True):
@@ -264,17 +267,7 @@ def file_key(session: Session, record_id: uuid.UUID) -> tuple[str, str]:
 
 def _views(session: Session, where: sa.ColumnElement[bool], limit: int) -> list[RecordView]:
     """The records `where`, with what their view needs, in one query; earliest first."""
-    policy = (
-        sa.select(LogPolicy.sha256)
-        .where(LogPolicy.shard == LogShard.name)
-        .order_by(LogPolicy.number.desc())
-        .limit(1)
-        .correlate(LogShard)
-        .scalar_subquery()
-    )
-    witnessed = sa.exists().where(
-        LogWitnessed.shard == LogShard.name, LogWitnessed.policy_sha256 == policy, LogWitnessed.size > LogEntry.idx
-    )
+    witnessed = sa.exists().where(WITNESSED_HEADS.c.shard == LogShard.name, WITNESSED_HEADS.c.size > LogEntry.idx)
     place = (
         sa.select(LogShard.origin, LogEntry.idx, witnessed.label("witnessed"))
         .join(LogEntry, LogEntry.shard == LogShard.name)
@@ -333,6 +326,22 @@ def _view(record: Record, made: dict[str, Any] | None, report_sha256: bytes | No
         report_sha256=_hex(report_sha256) if shown else None,
         log=log,
         redacted=record.erased_at is not None,
+        blocked=_blocked(record),
+    )
+
+
+def _blocked(record: Record) -> Blocked | None:
+    """As the record's own entry has it, so that page and log cannot differ."""
+    if record.state != "abandoned" or record.statement is None or record.erased_at is not None:
+        return None
+    said = parse_statement(record.statement).payload
+    if said["type"] != BLOCKED:
+        return None
+    return Blocked(
+        reasons=said["reasons"],
+        policy=said["policy"],
+        evidence=said["commitments"]["evidence"],
+        created_at=said["created_at"],
     )
 
 

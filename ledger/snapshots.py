@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from attribution.snapshot import ReferenceWork, calibration_inputs, snapshot_digest
-from ledger.database.tables import Artist, Calibration, Collection, Embedding, LocalFeatureSet, Snapshot, Work
+from ledger.database.tables.works import Artist, Calibration, Collection, Embedding, LocalFeatureSet, Snapshot, Work
 from ledger.errors import Conflict
 from ledger.log import sequencer
 from ledger.log.statement_types import sign_entry

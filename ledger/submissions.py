@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from ledger.database.tables import Principal, Submission, SubmitterKey
+from ledger.database.tables.principals import Principal, Submission, SubmitterKey
 from ledger.errors import BadRequest, Conflict, NotFound
 from ledger.log import entries, merkle
 from ledger.log.declarations import Signers, issuer_of
@@ -193,13 +193,13 @@ class Submitted(msgspec.Struct, frozen=True):
 
 def places(session: Session, shard: str, leaves: Sequence[bytes], until: entries.Fact) -> Submitted:
     """Where the statements stand under the newest published, or witnessed, checkpoint; `size` only if it covers all."""
-    head = "log_published" if until == "integrated" else "log_witnessed"
+    heads = "log_published" if until == "integrated" else "log_witnessed_heads"
     rows = session.execute(
         sa.text(
             f"""
+            WITH head AS MATERIALIZED (SELECT size FROM {heads} WHERE shard = :shard)
             SELECT entry.leaf_hash, entry.idx, head.size
-            FROM (SELECT max(size) AS size FROM {head} WHERE shard = :shard) head
-            JOIN log_entries entry ON entry.shard = :shard AND entry.idx < head.size
+            FROM head JOIN log_entries entry ON entry.shard = :shard AND entry.idx < head.size
             WHERE entry.leaf_hash = ANY(:leaves)
             """  # noqa: S608 - one of the two names above
         ),

@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from ledger import erasure
-from ledger.database.tables import Record
+from ledger.database.tables.records import Record
 from ledger.runtime import Runtime
 
 log = structlog.get_logger()

@@ -10,12 +10,11 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from ledger import jobs
-from ledger.database.tables import Record
-from ledger.database.tables import Verification as VerificationRow
+from ledger.database.tables.records import Record
+from ledger.database.tables.records import Verification as VerificationRow
 from ledger.errors import NotFound
-from ledger.issue import PIXELS_DOMAIN
 from ledger.log import sequencer
-from ledger.log.statement_types import sign_entry
+from ledger.log.statement_types import PIXELS_DOMAIN, sign_entry
 from ledger.log.statements import commitment
 from ledger.runtime import Runtime
 from ledger.verify import Verification

@@ -19,7 +19,8 @@ from attribution.evidence import Evidence
 from attribution.fingerprints import Fingerprints, fingerprint
 from ledger import lookup
 from ledger.credentials.read import CredentialReading, read_credential
-from ledger.database.tables import LogShard, Record
+from ledger.database.tables.log import LogShard
+from ledger.database.tables.records import Record
 from ledger.file_proof import UNKNOWN_LOG, LedgerClaim, Trust, read_ledger_claim
 from ledger.log.policy import Policy
 from ledger.lookup import Candidate, RecordView

@@ -1,6 +1,7 @@
 """The process that owns the networks: takes jobs from the queue, runs the log's sequencer, resumes what was cut off."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import threading
 import time
@@ -16,10 +17,13 @@ from sqlalchemy.orm import Session
 
 from attribution.fingerprints import fingerprint
 from ledger import issue, jobs, verifications, verify
+from ledger.abandonment import abandon, failure
 from ledger.credentials.read import read_credential, trust_list
-from ledger.database.tables import Generation, Principal, Record, Stamp, Verification
+from ledger.database.tables.principals import Principal
+from ledger.database.tables.records import Generation, Record, Stamp, Verification
 from ledger.errors import BadRequest, LedgerError, Unavailable
 from ledger.examiner import Examiner
+from ledger.log import entries
 from ledger.log.policy import load_policy
 from ledger.log.sequencer import SequencerThread
 from ledger.runtime import Runtime, open_runtime, sequencing
@@ -196,21 +200,10 @@ def run_in_place(runtime: Runtime, task: jobs.Task, record_id: uuid.UUID) -> Non
         try:
             Worker(runtime).run(task, record_id)
         except (LedgerError, ModelError) as error:
-            if _is_final(error):
-                issue.abandon(runtime, record_id, failure(error))
+            if _is_final(error) and (leaf := abandon(runtime, record_id, failure(error))) is not None:
+                with contextlib.suppress(Unavailable):  # then the next process that writes the log has it
+                    entries.wait(runtime.sessions, runtime.shard, leaf, runtime.settings.issue_timeout)
             raise
-
-
-def failure(error: BaseException) -> dict[str, Any]:
-    """What is stored of the error that ended a job: told to whoever asks, so nothing internal."""
-    if isinstance(error, LedgerError | ModelError):
-        return {"code": error.code, "detail": error.detail, "next_step": error.next_step, "status": error.status}
-    return {
-        "code": "internal_error",
-        "detail": "the job failed for a reason of the server's own",
-        "next_step": "submit it again; the operator finds the cause in the worker's log",
-        "status": 500,
-    }
 
 
 def _is_final(error: BaseException) -> bool:
@@ -256,7 +249,7 @@ def _application(worker: Worker) -> procrastinate.App:
         def task(context: procrastinate.JobContext, record_id: str) -> None:
             record = uuid.UUID(record_id)
             if context.job.attempts >= MOST_ATTEMPTS:  # it may be what kills the worker, every time
-                issue.abandon(worker.runtime, record, failure(RuntimeError("given up")))
+                abandon(worker.runtime, record, failure(RuntimeError("given up")))
                 return
             try:
                 worker.run(name, record)
@@ -265,7 +258,7 @@ def _application(worker: Worker) -> procrastinate.App:
                 last = context.job.attempts + 1 >= settings.job_attempts and not _is_passing(error)
                 _log_failure(error, task=name, record_id=record_id, attempt=context.job.attempts + 1)
                 if last or _is_final(error):
-                    issue.abandon(worker.runtime, record, failure(error))
+                    abandon(worker.runtime, record, failure(error))
                 raise
 
     for name in ("generate", "stamp", "verify"):

@@ -12,16 +12,7 @@ from diffusers import DiffusionPipeline
 from numpy.typing import NDArray
 
 from models.errors import NetworkError, PromptError
-from models.loading import (
-    LOAD_ERRORS,
-    LOW_MEMORY,
-    call_defaults,
-    device_for,
-    dtype_for,
-    locate,
-    unreadable,
-    without_progress_bars,
-)
+from models.loading import LOW_MEMORY, call_defaults, device_for, dtype_for, locate, reading
 from models.networks import NetworkInfo
 
 INDEX = "model_index.json"
@@ -81,17 +72,14 @@ class Generator:
         """
         checkpoint = locate(str(source), PIPELINE_FILES, complete=INDEX)
         place = device_for(device)
-        try:
-            with without_progress_bars():
-                pipeline = DiffusionPipeline.from_pretrained(
-                    checkpoint.folder,
-                    dtype=dtype_for(dtype, place),
-                    use_safetensors=True,
-                    local_files_only=True,
-                    low_cpu_mem_usage=LOW_MEMORY,
-                )
-        except LOAD_ERRORS as error:
-            raise unreadable(checkpoint.name, error) from error
+        with reading(checkpoint.name):
+            pipeline = DiffusionPipeline.from_pretrained(
+                checkpoint.folder,
+                dtype=dtype_for(dtype, place),
+                use_safetensors=True,
+                local_files_only=True,
+                low_cpu_mem_usage=LOW_MEMORY,
+            )
         if "prompt" not in inspect.signature(pipeline.__call__).parameters or getattr(pipeline, "vae", None) is None:
             raise NetworkError(
                 f"{type(pipeline).__name__} makes no image from a prompt.",
@@ -101,11 +89,6 @@ class Generator:
         pipeline.set_progress_bar_config(disable=True)
         _place(pipeline, place, offload)
         return cls(pipeline, checkpoint.info(), _defaults(pipeline, checkpoint.folder))
-
-    @property
-    def vae(self) -> Any:
-        """The pipeline's autoencoder; `models.encoders.vae.normalised_latents` knows its shift and scale."""
-        return self._pipeline.vae
 
     @property
     def multiple(self) -> int:

@@ -1,8 +1,10 @@
-"""Where a network's files are, and on which device and in which precision it runs."""
+"""Where a network's files are, how they are read, and on which device and in which precision it runs."""
 
 import json
+import pickle
 import re
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -28,7 +30,10 @@ LICENCES = {"openai/clip-vit-large-patch14": "MIT"}
 # Without accelerate the libraries say at length that they load the ordinary way: tell them to.
 LOW_MEMORY = find_spec("accelerate") is not None
 # What the libraries raise for files that are damaged, incomplete or of another kind.
-LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError, ImportError, SafetensorError)
+LOAD_ERRORS = (
+    OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError, ImportError, SafetensorError,
+    pickle.UnpicklingError, EOFError, zipfile.BadZipFile,
+)  # fmt: skip
 # What these libraries have to say while loading (progress, torchvision's absence, accelerate's) is not for our users.
 for chatty in (diffusers.utils.logging, transformers.utils.logging):
     chatty.set_verbosity_error()
@@ -134,28 +139,42 @@ def load_whole(kind: Any, folder: Path) -> Any:
 
 
 @contextmanager
-def without_progress_bars() -> Iterator[None]:
-    """Keep the libraries' own bars off the terminal while a network loads; the worker reports progress itself."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
+def reading(name: str) -> Iterator[None]:
+    """Turn what goes wrong while the files of the network `name` become that network into one NetworkError.
 
-    libraries = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
-    for library in libraries:
-        library.disable_progress_bar()
+    Its code is network_unreadable: the files are there and do not make the network they should. The cause is chained,
+    not quoted: its text may name folders. A NetworkError from inside passes as it is.
+    """
     try:
         yield
-    finally:
-        for library in libraries:
-            library.enable_progress_bar()
+    except LOAD_ERRORS as error:
+        raise NetworkError(
+            f"The network {name!r} cannot be loaded ({type(error).__name__}).",
+            code="network_unreadable",
+            next_step="Fetch its files again, or point the setting at another network.",
+        ) from error
 
 
-def unreadable(name: str, error: Exception) -> NetworkError:
-    """The files are there and do not make the network they should. The cause is chained: its text may name folders."""
-    return NetworkError(
-        f"The network {name!r} cannot be loaded ({type(error).__name__}).",
-        code="network_unreadable",
-        next_step="Fetch its files again, or point the setting at another network.",
-    )
+def renamed(
+    weights: Mapping[str, torch.Tensor], rules: Sequence[tuple[str, str]], fused: str
+) -> dict[str, torch.Tensor]:
+    """Return `weights` under the names of another implementation of the same network.
+
+    `rules` are patterns and their replacements, all applied in turn to every name. A weight whose new name holds
+    `fused` has the rows of q, k and v under each other, and is split: `fused` gives way to ".q_proj." and so on.
+    Raises ValueError where such a weight has fewer than three rows.
+    """
+    found: dict[str, torch.Tensor] = {}
+    for name, tensor in weights.items():
+        native = name
+        for pattern, replacement in rules:
+            native = re.sub(pattern, replacement, native)
+        if fused in native:
+            for part, rows in zip("qkv", tensor.chunk(3), strict=True):
+                found[native.replace(fused, f".{part}_proj.")] = rows.contiguous()
+        else:
+            found[native] = tensor
+    return found
 
 
 def _cached(source: str, files: tuple[str, ...], complete: str) -> Path | None:

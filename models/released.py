@@ -12,13 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from models.errors import NetworkError
-from models.loading import Checkpoint, call_defaults, locate, unreadable
+from models.loading import Checkpoint, call_defaults, locate, reading
 
 PREFERRED = "model.safetensors"
 PICKLED = (".pt", ".pth", ".bin")
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # what training programs put their weights under
 PREFIXES = ("module.", "model.")  # what wrappers of a network put before its names
-READ_ERRORS = (pickle.UnpicklingError, EOFError, zipfile.BadZipFile)
 
 
 def locate_file(source: str) -> Checkpoint:
@@ -45,10 +44,8 @@ def read_tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     Prefixes and outer dictionaries that training programs add are taken off. Raises NetworkError network_unreadable.
     """
     file = checkpoint.folder
-    try:
+    with reading(checkpoint.name):
         held = load_file(file) if file.suffix == ".safetensors" else _unpickled(file)
-    except READ_ERRORS as error:
-        raise unreadable(checkpoint.name, error) from error
     for wrapper in WRAPPERS:
         inner = held.get(wrapper)
         if isinstance(inner, dict):

@@ -21,11 +21,13 @@ import structlog
 from psycopg import sql
 
 import migrations
+from ledger import genesis
 from ledger.database import binaries
 from ledger.database.address import Address
 from ledger.database.embedded import SUPERUSER, EmbeddedPostgres
 from ledger.database.migrate import migrate
 from ledger.database.session import Database, open_database
+from ledger.runtime import Runtime, open_runtime, sequencing
 from ledger.settings import Settings
 
 EXTERNAL = os.environ.get("LAWFUL_TEST_DATABASE_URL")
@@ -140,6 +142,14 @@ def settings(tmp_path: Path, superuser_url: str, database_name: str) -> Settings
 def database(settings: Settings) -> Iterator[Database]:
     """That database, open as lawful_app."""
     with open_database(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def runtime(settings: Settings) -> Iterator[Runtime]:
+    """A founded ledger with a sequencer beside it."""
+    genesis.found(settings)
+    with open_runtime(settings) as opened, sequencing(opened):
         yield opened
 
 

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution import style
+from attribution.calibrated import copy_vectors
 from attribution.calibration import Null
 from attribution.copies import CopyIndex, Found
 from attribution.evaluation.dataset import Dataset, Item, Pixels
 from attribution.evaluation.suite import Options
 from attribution.features import LocalFeatures, extract
-from models.networks import Encoder
+from models.networks import Axis, Encoder
 
 Rows = NDArray[np.float32]
 Codes = NDArray[np.int64]
@@ -48,6 +49,10 @@ class Pictures:
         vectors = {name: rows[kept] for name, rows in self.vectors.items()}
         local = tuple(each for each, keep in zip(self.local, kept, strict=True) if keep) if self.local else ()
         return Pictures(vectors, self.artists[kept], self.pictures[kept], self.contents[kept], self.names, local)
+
+    def of_axis(self, encoders: Mapping[str, Encoder], axis: Axis) -> dict[str, Rows]:
+        """The vectors of the encoders that are evidence for one axis."""
+        return {name: rows for name, rows in self.vectors.items() if axis in encoders[name].axes}
 
     def credited(self, artists: Codes) -> "Pictures":
         """The same pictures under other artists."""
@@ -98,22 +103,20 @@ def ask(
     reference: Pictures, queries: Pictures, background: Pictures | None, encoders: Mapping[str, Encoder], seed: int
 ) -> Answers | str:
     """Fit the style axis to `reference` and ask it about `queries`; or the reason why it cannot tell."""
-    names = [name for name in reference.vectors if "style" in encoders[name].axes]
-    if not names:
+    own = reference.of_axis(encoders, "style")
+    if not own:
         return "no encoder of style is loaded"
     present, groups = np.unique(reference.artists, return_inverse=True)
     groups = groups.astype(np.int64)
-    own = {name: reference.vectors[name] for name in names}
-    apart = None if background is None else {name: background.vectors[name] for name in names}
+    apart = None if background is None else background.of_axis(encoders, "style")
     apart_artists = None if background is None else background.artists
     fitted = (own, groups, groups, reference.pictures)
     model = style.fit_style(*fitted, background=apart, background_artists=apart_artists, seed=seed)
     if isinstance(model, str):
         return model
-    scores = style.null_scores(*fitted, model, background=apart, background_artists=apart_artists, seed=seed)
-    null = Null.of(scores, artists=len(present) if background is None else len(np.unique(background.artists)))
+    null = style.null(*fitted, model, background=apart, background_artists=apart_artists, seed=seed)
     asked = style.StyleReference(*fitted, model)
-    each = asked.scores({name: queries.vectors[name] for name in names})
+    each = asked.scores(queries.of_axis(encoders, "style"))
     shares, none = asked.shares(each)
     largest = shares.argmax(axis=1)
     nobody = none >= shares.max(axis=1)
@@ -127,19 +130,13 @@ def ask(
 
 
 def copies_of(
-    index: CopyIndex,
-    item: Item,
-    vectors: Mapping[str, Rows],
-    encoders: Mapping[str, Encoder],
-    hidden: NDArray[np.bool_] | None,
-    most: int,
+    index: CopyIndex, item: Item, encoders: Mapping[str, Encoder], hidden: NDArray[np.bool_] | None, most: int
 ) -> list[Found]:
-    """The works that the copy axis finds in one picture, whose rows by encoder, (d,), are `vectors`."""
-    mine = {name: row for name, row in vectors.items() if "copy" in encoders[name].axes}
-    return index.find(item.pixels(), mine, hidden=hidden, most=most)
+    """The works that the copy axis finds in one picture, asked as the engine asks."""
+    pixels = item.pixels()
+    return index.find(pixels, copy_vectors(encoders, pixels), hidden=hidden, most=most)
 
 
 def copy_index(reference: Pictures, encoders: Mapping[str, Encoder]) -> CopyIndex:
     """The copy axis over pictures that were embedded with local features."""
-    vectors = {name: rows for name, rows in reference.vectors.items() if "copy" in encoders[name].axes}
-    return CopyIndex(reference.local, vectors)
+    return CopyIndex(reference.local, reference.of_axis(encoders, "copy"))

@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from attribution.calibration import Null, clustered_rate_interval, expected_calibration_error, reliability
+from attribution.calibration import Null, clustered_rate_interval
+from attribution.evaluation import confidence as calibration
 from attribution.evaluation.asking import NOBODY, Answers, Codes, Pictures, ask, copies_of, copy_index, embed
 from attribution.evaluation.dataset import Dataset, Item, drawn
 from attribution.evaluation.suite import Figure, Options, Result, Table, data_of
@@ -29,7 +30,6 @@ REFERENCE_VARIANTS, HELD_VARIANTS = 6, 2  # works of each subject by each studio
 SIZE = 128
 HELD_OUT = 5  # one content (or work) in this many is asked about while its artist stays
 COPY_QUERIES = 400  # works of a group that the copy axis is asked about, drawn by lot
-RESAMPLES = 200
 INTERVALS = (
     "Intervals of rates are over artists (Korn & Graubard 1998). Where nothing was found falsely they count images as"
     " independent, which makes them too narrow."
@@ -83,7 +83,7 @@ def _on_data(
     if outside:
         asked, answers = _together(outside)
         found.false("style", group, ON_DATA, answers, every.artists[asked], every)
-        _power(every, answers, group, encoders, options, found)
+        _power(every, asked, answers, group, encoders, options, found)
     _copies_on_data(every, dataset, group, encoders, options, found)
 
 
@@ -93,7 +93,10 @@ def _without(every: Pictures, left_out: NDArray[np.bool_]) -> Pictures:
 
 
 def _together(outside: Sequence[tuple[NDArray[np.bool_], Answers]]) -> tuple[Codes, Answers]:
-    """All answers in one, with the rows of the pictures asked about, and the smallest of the nulls."""
+    """All answers in one, with the rows of the pictures asked about, and the null of the smallest p-value.
+
+    Where another null allows no finding, nothing was found there, rightly or falsely; that counts as silence.
+    """
     rows = np.concatenate([np.flatnonzero(left_out) for left_out, _ in outside])
     parts = [answers for _, answers in outside]
     joined = Answers(
@@ -101,13 +104,14 @@ def _together(outside: Sequence[tuple[NDArray[np.bool_], Answers]]) -> tuple[Cod
         p_values=np.concatenate([part.p_values for part in parts]),
         chosen=np.concatenate([part.chosen for part in parts]),
         confidence=np.concatenate([part.confidence for part in parts]),
-        null=min((part.null for part in parts), key=lambda null: null.n),
+        null=min((part.null for part in parts), key=lambda null: null.smallest_p),
     )
     return rows, joined
 
 
 def _power(
     every: Pictures,
+    asked: Codes,
     outside: Answers,
     group: str,
     encoders: Mapping[str, Encoder],
@@ -126,7 +130,7 @@ def _power(
         found.notes.append(f"{group}: no power, because {answers}.")
         return
     found.power(group, ON_DATA, answers, known.artists)
-    found.shares(group, answers, known.artists, outside)
+    found.shares(group, answers, known.artists, outside, every.artists[asked], same=True)
 
 
 def _copies_on_data(
@@ -147,8 +151,7 @@ def _copies_on_data(
         options.progress(f"{group}: copies", at + 1, len(rows))
         hidden = (every.artists == every.artists[row]) | (every.pictures == every.pictures[row])
         hidden |= every.contents == every.contents[row]
-        vectors = {name: part[row] for name, part in every.vectors.items()}
-        matches = copies_of(index, dataset.items[row], vectors, encoders, hidden, most=len(every))
+        matches = copies_of(index, dataset.items[row], encoders, hidden, most=len(every))
         for match in reversed(matches):
             others = np.arange(len(every.names)) != every.artists[match.row]
             best[at, others] = match.score
@@ -201,7 +204,7 @@ def _on_strangers(encoders: Mapping[str, Encoder], options: Options, found: "Fin
         known = ask(reference, held, strangers, encoders, options.seed)
         if not isinstance(known, str):
             found.power("strangers", ON_STRANGERS, known, held.artists)
-            found.shares("strangers", known, held.artists, together)
+            found.shares("strangers", known, held.artists, together, strangers.artists[rows], same=False)
     _copies_on_strangers(reference, strangers, kept, encoders, options, found)
 
 
@@ -224,8 +227,7 @@ def _copies_on_strangers(
     best, named = np.zeros(len(items)), np.full(len(items), NOBODY)
     for row, item in enumerate(items):
         options.progress("strangers: copies", row + 1, len(items))
-        vectors = {name: part[row] for name, part in strangers.vectors.items()}
-        for match in copies_of(index, item, vectors, encoders, None, most=1):
+        for match in copies_of(index, item, encoders, None, most=1):
             best[row], named[row] = match.score, reference.artists[match.row]
     p_values = np.ones(len(items))
     for stranger in range(len(strangers.names)):
@@ -260,9 +262,10 @@ class Findings:
     ) -> None:
         """The rate of false findings with an interval over artists, and who was named. `names` are of the askers."""
         if not answers.null.enough_for(alpha):
+            by = "" if answers.null.artists is None else f" by {answers.null.artists} artists"
             self.notes.append(
-                f"{group}, {axis}: {answers.null.n} calibration images are too few for p <= {alpha:g}; nothing can be"
-                " found at that level, and no rate is given."
+                f"{group}, {axis}: {answers.null.n} calibration images{by} are too few for p <= {alpha:g} (the smallest"
+                f" is {answers.null.smallest_p:.2g}); nothing can be found at that level, and no rate is given."
             )
             return
         wrong = answers.p_values <= alpha
@@ -316,27 +319,19 @@ class Findings:
             value, name = float(happened.mean()), f"{what} at p <= {alpha:g}"
             self.figures.append(Figure(name=name, value=value, low=low, high=high, n=len(truth), group=group))
 
-    def shares(self, group: str, known: Answers, truth: Codes, outside: Answers) -> None:
-        """ECE of the largest share, works whose artist is indexed and works whose artist is not counting the same."""
-        rng = np.random.default_rng(self.seed)
-        n = min(len(truth), len(outside.chosen))
-        one, other = rng.choice(len(truth), n, replace=False), rng.choice(len(outside.chosen), n, replace=False)
-        confidence = np.concatenate([known.confidence[one], outside.confidence[other]])
-        right = np.concatenate([(known.chosen == truth)[one], (outside.chosen == NOBODY)[other]])
-        drawn_again = [rng.integers(2 * n, size=2 * n) for _ in range(RESAMPLES)]
-        errors = [expected_calibration_error(confidence[at], right[at]) for at in drawn_again]
-        low, high = (float(end) for end in np.quantile(errors, [0.025, 0.975]))
-        error = expected_calibration_error(confidence, right)
-        self.figures.append(
-            Figure(
-                name="ECE of shares", value=error, low=min(low, error), high=max(high, error), n=2 * n, unit="",
-                target=0.05, at_most=True, group=group,
-            )
-        )  # fmt: skip
-        self.tables.append(
-            Table(
-                title=f"Reliability of the largest share: {group}",
-                columns=["above", "up to", "images", "mean share", "right"],
-                rows=[[bar.low, bar.high, bar.n, bar.confidence, bar.right] for bar in reliability(confidence, right)],
-            )
+    def shares(
+        self, group: str, known: Answers, truth: Codes, outside: Answers, strangers: Codes, *, same: bool
+    ) -> None:
+        """Calibration of the largest share, over works whose artist is indexed and works whose artist is not.
+
+        `strangers` are the artists of the latter; `same`: their numbers mean the same artists as those of `truth`.
+        """
+        apart = 0 if same else int(truth.max()) + 1
+        answers = (
+            np.concatenate([known.confidence, outside.confidence]),
+            np.concatenate([known.chosen == truth, outside.chosen == NOBODY]),
+            np.repeat([False, True], [len(truth), len(strangers)]),
+            np.concatenate([truth, strangers + apart]),
         )
+        self.figures += calibration.figures("shares", *answers, group, self.seed)
+        self.tables.append(calibration.table("the largest share", *answers, group))

@@ -1,7 +1,7 @@
 """The copy suite: is a work found again after each edit, at a false-positive rate that was measured in the same run?
 
 Every query is a work under an edit. Its own entries (the same file, under whichever name) should be found; entries of
-equal content, and others known to show the same painting, are no matches and no errors; the best of all other entries
+equal content, and others known to show the same, are no matches and no errors; the best of all other entries
 is the query's false score. The works of a kind are dealt into two halves: each half's threshold is the lowest at which
 at most RATE of the *other* half's queries have a higher false score, so that recall and the false-positive rate are
 measured on queries that the threshold has not seen. A table gives the threshold with the whole artist left out, too:

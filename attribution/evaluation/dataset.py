@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attribution.reference import codes
 from models.containers import read_container
 from models.errors import ImageError, ModelError
 from models.images import Limits, decode
@@ -33,11 +34,6 @@ DIGEST_DOMAIN = b"lawful-ledger/dataset/1\0"
 FILLED = 0.8  # of the grid artists x names: from here on, equal names mean equal content
 NUMBERED = re.compile(r"(\D*)\d+")
 MAX_NUMBERED_PREFIXES = 2  # "lj_1, lj_2, gi_1": numbering; "heron-1, boat-1, tree-1": names
-
-
-def _codes(keys: Sequence[str]) -> NDArray[np.int64]:
-    seen: dict[str, int] = {}
-    return np.array([seen.setdefault(key, len(seen)) for key in keys], np.int64)
 
 
 @lru_cache(maxsize=1)
@@ -144,25 +140,27 @@ class Dataset:
 
     def content_codes(self) -> NDArray[np.int64]:
         """Return (n,) numbers, equal where the content is; a picture without content has a number of its own."""
-        seen: dict[object, int] = {}
-        keys = (
-            (item.group, item.content) if item.content is not None else position
-            for position, item in enumerate(self.items)
+        return codes(
+            [
+                (item.group, item.content) if item.content is not None else position
+                for position, item in enumerate(self.items)
+            ]
         )
-        return np.array([seen.setdefault(key, len(seen)) for key in keys], np.int64)
 
     def file_codes(self) -> NDArray[np.int64]:
         """Return (n,) numbers, equal where the files are equal byte for byte."""
-        return _codes([item.sha256 for item in self.items])
+        return codes([item.sha256 for item in self.items])
 
     def picture_codes(self) -> NDArray[np.int64]:
-        """Return (n,) numbers, equal where files are equal, or known to show the same painting.
+        """Return (n,) numbers, equal where files are equal, or known to show the same.
 
-        `same_works.json` lists files by digest that show one painting, a detail of it, or another version of it by its
-        painter; judged by eye. A search that finds one by another is right, so no suite counts it as an error.
+        `same_works.json` lists files by digest: those that show one painting, a detail of it or another version of it
+        by its painter (judged by eye), and drawings that differ only by mirroring, quarter turns, size or colours
+        (`python -m benchmarks.same_drawings`). A search that finds one by another is right, so no suite counts it as an
+        error.
         """
         known = _same_works()
-        return _codes([known.get(item.sha256, item.sha256) for item in self.items])
+        return codes([known.get(item.sha256, item.sha256) for item in self.items])
 
     def of_group(self, *groups: str) -> "Dataset":
         """Only the pictures of these groups. The digest is of what is left."""

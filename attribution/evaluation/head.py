@@ -14,9 +14,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from attribution.calibration import clustered_rate_interval, expected_calibration_error
+from attribution.calibration import clustered_rate_interval
+from attribution.evaluation import confidence as calibration
 from attribution.evaluation.dataset import Dataset, DatasetError, drawn
-from attribution.evaluation.suite import OURS, SHUFFLED, Figure, Options, Result, data_of
+from attribution.evaluation.suite import OURS, SHUFFLED, Figure, Options, Result, Table, data_of
 from models.head_training import deal, train_head
 from models.networks import Encoder
 
@@ -25,7 +26,7 @@ LEFT_OUT_FOLDS = 8  # one at a time where there are few
 SMALLEST_CATALOGUE = 4  # works an artist needs here: one in every fold
 BATCH = 32
 RESAMPLES = 200
-ECE_TARGET = 0.05
+SHARES = "probabilities"
 
 Vectors = Mapping[str, NDArray[np.float32]]
 Labels = NDArray[np.int64]
@@ -38,6 +39,7 @@ def evaluate(dataset: Dataset | None, encoders: Mapping[str, Encoder], options: 
     if options.sample is not None:
         data = data.sample(options.sample, options.seed)
     figures: list[Figure] = []
+    tables: list[Table] = []
     notes: list[str] = []
     for group in sorted({item.group for item in data.items}):
         part = data.of_group(group)
@@ -48,7 +50,9 @@ def evaluate(dataset: Dataset | None, encoders: Mapping[str, Encoder], options: 
             notes.append(f"{group or data.name}: fewer than three artists with {SMALLEST_CATALOGUE} works; left out.")
             continue
         vectors = _encode(part, kept, encoders, options, group)
-        figures += _Group(vectors, artists, _together(part)[kept], group, options).figures()
+        measured, table = _Group(vectors, artists, _together(part)[kept], group, options).measure()
+        figures += measured
+        tables.append(table)
     if not figures:
         raise DatasetError(
             f"{data.name} has no three artists with {SMALLEST_CATALOGUE} works each.",
@@ -56,7 +60,13 @@ def evaluate(dataset: Dataset | None, encoders: Mapping[str, Encoder], options: 
             next_step="Give a folder with more artists, or more of their works.",
         )
     return Result(
-        suite="head", figures=figures, data=data_of(data), seed=options.seed, sample=options.sample, notes=notes
+        suite="head",
+        figures=figures,
+        tables=tables,
+        data=data_of(data),
+        seed=options.seed,
+        sample=options.sample,
+        notes=notes,
     )
 
 
@@ -87,7 +97,7 @@ class _Group:
         self.together = np.unique(together, return_inverse=True)[1]
         self.folds = deal(artists, self.together, options.seed, FOLDS)
 
-    def figures(self) -> list[Figure]:
+    def measure(self) -> tuple[list[Figure], Table]:
         whole = self._held_out(self.vectors, self.artists, "head")
         strangers, abstained = self._left_out()
         known, unknown = whole[:, :-1].argmax(1) == self.artists, whole[:, -1]
@@ -103,9 +113,15 @@ class _Group:
         named = known & (unknown < whole[:, :-1].max(1))
         found.append(self._rate("known artist named, not called unknown", named, self.artists))
         found.append(self._rate("artist left out called unknown", abstained, self.artists))
-        confidence = np.concatenate([whole.max(1), strangers])
-        right = np.concatenate([named, abstained])
-        return [*found, self._calibration(confidence, right, np.tile(self.artists, 2))]
+        n = len(self.artists)
+        answers = (
+            np.concatenate([whole.max(1), strangers]),
+            np.concatenate([named, abstained]),
+            np.repeat([False, True], n),
+            np.tile(self.artists, 2),
+        )
+        found += calibration.figures(SHARES, *answers, self.group, self.options.seed)
+        return found, calibration.table(SHARES, *answers, self.group)
 
     def _held_out(self, vectors: Vectors, artists: Labels, stage: str) -> Shares:
         """(n, A + 1) probabilities of each work, by a head that has not seen its fold; "unknown" last."""
@@ -174,25 +190,4 @@ class _Group:
         low, high = clustered_rate_interval(hit, artists)
         return Figure(
             name=name, value=float(hit.mean()), low=low, high=high, n=len(hit), method=method, group=self.group
-        )
-
-    def _calibration(self, confidence: Shares, right: NDArray[np.bool_], artists: Labels) -> Figure:
-        """ECE over works of known artists and of left-out ones, half and half; artists are drawn for its interval."""
-        chance = np.random.default_rng(self.options.seed)
-        members = [np.flatnonzero(artists == artist) for artist in range(int(artists.max()) + 1)]
-        drawn_again = []
-        for _ in range(RESAMPLES):
-            at = np.concatenate([members[each] for each in chance.integers(0, len(members), len(members))])
-            drawn_again.append(expected_calibration_error(confidence[at], right[at]))
-        low, high = np.quantile(drawn_again, [0.025, 0.975])
-        return Figure(
-            name="calibration error (ECE)",
-            value=expected_calibration_error(confidence, right),
-            low=float(low),
-            high=float(high),
-            n=len(confidence),
-            target=ECE_TARGET,
-            at_most=True,
-            unit="gap",
-            group=self.group,
         )

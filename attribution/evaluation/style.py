@@ -4,8 +4,9 @@ Two questions. *Naming*: pictures of contents (code points, subjects) that nobod
 the hand can be recognised; where contents do not recur, plain held-out works. In colour and in grey. *Retrieval*: every
 work asks for works of its artist among all others (mAP@k, Recall@k as CSD defines them), fitted without its fold.
 
-Then what a name is worth: calibration of the shares, how often an artist who is not in the index is named all the same,
-per artist and by catalogue size. Few artists make all of these rough; intervals are clustered by artist.
+Then what a name is worth: calibration of the shares (half of all pictures by artists who are not in the index, all
+artists counting the same, which is what shares are fitted to), how often an artist who is not in the index is named all
+the same, per artist and by catalogue size. Few artists make all of these rough; intervals are clustered by artist.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,11 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from attribution.calibration import Null, clustered_interval, clustered_rate_interval, expected_calibration_error
+from attribution.calibration import clustered_interval, clustered_rate_interval
+from attribution.evaluation import confidence as calibration
 from attribution.evaluation.dataset import Dataset, DatasetError, drawn
 from attribution.evaluation.metrics import map_at_k, ranked, recall_at_k
 from attribution.evaluation.suite import OURS, SHUFFLED, Figure, Options, Result, Table, data_of
-from attribution.style import StyleModel, StyleReference, fit_style, null_scores
+from attribution.style import StyleModel, StyleReference, fit_style, null
 from models.encoders.colour import ColourEncoder
 from models.encoders.texture import TextureEncoder
 from models.networks import Encoder
@@ -29,12 +31,10 @@ Codes = NDArray[np.int64]
 
 HISTOGRAM = "colour histogram"
 FOLDS = 5
-TESTED = 2  # folds that are asked about: each costs a fit
-LEFT_OUT = 6  # artists taken out of the index, the largest first: each costs a fit
+LEFT_OUT = 8  # artists taken out of the index, the largest first: each costs a fit
 ALPHA = 0.01
 RANKS = (1, 10)
 CHUNK = 64
-EXPECTED_ERROR = 0.05
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,8 @@ def measure(pictures: Pictures, options: Options) -> Measured:
         figures += naming(pictures, options, grey=True)
     figures += retrieval(pictures, options)
     figures += nearest(pictures)
-    worth, table, notes = trust(pictures, options)
-    return Measured(figures + worth, [table], notes)
+    worth, tables, notes = trust(pictures, options)
+    return Measured(figures + worth, tables, notes)
 
 
 def naming(pictures: Pictures, options: Options, *, grey: bool) -> list[Figure]:
@@ -115,39 +115,33 @@ def naming(pictures: Pictures, options: Options, *, grey: bool) -> list[Figure]:
     vectors = pictures.grey if grey else pictures.colour
     folds = _folds(pictures.contents if pictures.recurring else pictures.equal, options.seed)
     shuffled = np.random.default_rng(options.seed + 1).permutation(pictures.artists)
-    wrong: dict[str, list[NDArray[np.bool_]]] = {}
-    asked: list[Codes] = []
-    for fold in range(TESTED):
-        options.progress(f"naming {pictures.group}", fold, TESTED)
+    wrong = {name: np.zeros(len(folds), np.bool_) for name in (OURS, HISTOGRAM, *pictures.style)}
+    for fold in range(FOLDS):
+        options.progress(f"naming {pictures.group}", fold, FOLDS)
         out = folds == fold
-        asked.append(pictures.artists[out])
-        for method, labels in ((OURS, pictures.artists), (SHUFFLED, shuffled)):
-            named = _named(vectors, pictures, labels, out, options.seed)
-            if named is not None:
-                wrong.setdefault(method, []).append(named != labels[out])
         for name in (HISTOGRAM, *pictures.style):
             near = (vectors[name][out] @ vectors[name][~out].T).argmax(axis=1)
-            named = pictures.artists[~out][near]
-            wrong.setdefault(f"baseline: {name}", []).append(named != pictures.artists[out])
+            wrong[name][out] = pictures.artists[~out][near] != pictures.artists[out]
+        named = _named(vectors, pictures, pictures.artists, out, options.seed)
+        if named is None:
+            wrong.pop(OURS, None)
+        elif OURS in wrong:
+            wrong[OURS][out] = named != pictures.artists[out]
     what = "error of the artist named" + (" (contents nobody in the index drew)" if pictures.recurring else "")
-    found = {method: np.concatenate(parts) for method, parts in wrong.items() if len(parts) == TESTED}
-    best = min((float(flags.mean()) for method, flags in found.items() if method.startswith("baseline")), default=1.0)
-    suffix = ", grey" if grey else ""
-    figures = [
-        _figure(
-            what + suffix,
-            flags,
-            np.concatenate(asked),
-            pictures,
-            method,
-            best / 2 if method == OURS and pictures.recurring else None,
-        )
-        for method, flags in found.items()
-    ]
-    chance = 1.0 - 1.0 / len(pictures.names)
-    n = len(np.concatenate(asked))
+    what += ", grey" if grey else ""
+    best = min(float(flags.mean()) for name, flags in wrong.items() if name != OURS)
+    figures = []
+    for name, flags in wrong.items():
+        target = best / 2 if name == OURS and pictures.recurring else None
+        method = name if name == OURS else f"baseline: {name}"
+        figures.append(_figure(what, flags, pictures.artists, pictures, method, target))
+    first = folds == 0
+    named = _named(vectors, pictures, shuffled, first, options.seed)
+    if named is not None:
+        figures.append(_figure(what, named != shuffled[first], pictures.artists[first], pictures, SHUFFLED, None))
+    chance, n = 1.0 - 1.0 / len(pictures.names), len(folds)
     random = Figure(
-        name=what + suffix, value=chance, low=chance, high=chance, n=n, method="baseline: random", group=pictures.group
+        name=what, value=chance, low=chance, high=chance, n=n, method="baseline: random", group=pictures.group
     )
     return [*figures, random]
 
@@ -213,78 +207,110 @@ def nearest(pictures: Pictures) -> list[Figure]:
     return figures
 
 
-def trust(pictures: Pictures, options: Options) -> tuple[list[Figure], Table, list[str]]:
-    """What a name is worth: calibration of shares, abstention and false findings for artists taken out of the index."""
-    folds = _folds(pictures.contents if pictures.recurring else pictures.equal, options.seed)
-    out = folds == 0
-    sizes = np.bincount(pictures.artists)
-    confidences, right, nobody, false, who = [], [], [], [], []
-    notes: list[str] = []
-    power: NDArray[np.bool_] = np.empty(0, np.bool_)
-    rows: list[list[str | float | int | None]] = []
-    blamed = np.zeros(len(sizes), np.int64)
-    artists_out = [-1, *(int(artist) for artist in np.argsort(-sizes, kind="stable")[:LEFT_OUT])]
-    for step, artist in enumerate(artists_out):
-        options.progress(f"unknown artists {pictures.group}", step, len(artists_out))
-        inside = ~out & (pictures.artists != artist)
-        asked = out if artist < 0 else pictures.artists == artist
+@dataclass(frozen=True)
+class Asked:
+    """What was said of m pictures, (m,): rows in Pictures, who was named, the largest share, whether it fell on "none
+    of these", and whether there was a finding at ALPHA. `smallest_p`: the least that could come out.
+    """
+
+    rows: Codes
+    named: Codes
+    confidence: NDArray[np.float64]
+    abstains: NDArray[np.bool_]
+    found: NDArray[np.bool_]
+    smallest_p: float
+
+    @classmethod
+    def about(cls, asked: NDArray[np.bool_], pictures: Pictures, inside: NDArray[np.bool_], seed: int) -> "Asked | str":
+        """Fit to the pictures `inside`, as an engine that knows no others does, and ask about those `asked`."""
         index = {name: pictures.colour[name][inside] for name in pictures.style}
         codes = pictures.artists[inside]
-        groups, equal = _dense(codes), pictures.equal[inside]
-        model = fit_style(index, groups, codes, equal, seed=options.seed)
+        fitted = (index, _dense(codes), codes, pictures.equal[inside])
+        model = fit_style(*fitted, seed=seed)
         if isinstance(model, str):
-            notes.append(f"{pictures.group}: {model}")
-            continue
-        null = Null.of(null_scores(index, groups, codes, equal, model, seed=options.seed))
-        reference = StyleReference(index, groups, codes, equal, model)
+            return model
+        ordinary = null(*fitted, model, seed=seed)
+        reference = StyleReference(*fitted, model)
         scores = reference.scores({name: pictures.colour[name][asked] for name in pictures.style})
         shares, none = reference.shares(scores)
-        named = reference.group_artists[shares.argmax(axis=1)]
-        found = null.p_values(scores.max(axis=1)) <= ALPHA
-        abstains = none >= shares.max(axis=1)
-        confidence = np.maximum(shares.max(axis=1), none)
-        if artist < 0:
-            power = found & (named == pictures.artists[out])
-            confidences.append(confidence)
-            right.append(~abstains & (named == pictures.artists[out]))
-            continue
-        # the model's prior is that half of all pictures are by nobody of the index: as many are counted here
-        some = np.random.default_rng(options.seed).permutation(len(scores))[
-            : -(-int(out.sum()) // (len(artists_out) - 1))
-        ]
-        confidences.append(confidence[some])
-        right.append(abstains[some])
-        nobody.append(abstains | ~found)
-        false.append(found)
-        who.append(pictures.artists[asked])
-        np.add.at(blamed, named[found], 1)
-        rows.append([pictures.names[artist], int(sizes[artist]), float(found.mean()), float(abstains.mean()), 0, 0.0])
-    if not false or not len(power):
-        return [], _table(pictures, rows), notes
-    for row, artist in zip(rows, artists_out[1:], strict=False):
-        row[4] = int(blamed[artist])
-        row[5] = float(blamed[artist] / max(1, blamed.sum()))
-    codes, flags = np.concatenate(who), np.concatenate(false)
-    error = expected_calibration_error(np.concatenate(confidences), np.concatenate(right))
-    n = sum(len(part) for part in confidences)
+        return cls(
+            rows=np.flatnonzero(asked),
+            named=reference.group_artists[shares.argmax(axis=1)],
+            confidence=np.maximum(shares.max(axis=1), none),
+            abstains=none >= shares.max(axis=1),
+            found=ordinary.p_values(scores.max(axis=1)) <= ALPHA,
+            smallest_p=ordinary.smallest_p,
+        )
+
+    @staticmethod
+    def joined(parts: Sequence["Asked"]) -> "Asked":
+        return Asked(
+            rows=np.concatenate([part.rows for part in parts]),
+            named=np.concatenate([part.named for part in parts]),
+            confidence=np.concatenate([part.confidence for part in parts]),
+            abstains=np.concatenate([part.abstains for part in parts]),
+            found=np.concatenate([part.found for part in parts]),
+            smallest_p=max(part.smallest_p for part in parts),
+        )
+
+
+def trust(pictures: Pictures, options: Options) -> tuple[list[Figure], list[Table], list[str]]:
+    """What a name is worth: calibration of shares, abstention and false findings for artists taken out of the index.
+
+    Every picture is asked about once while its artist stays (its fold is out), and those of the LEFT_OUT largest
+    catalogues once while their artist is out.
+    """
+    folds = _folds(pictures.contents if pictures.recurring else pictures.equal, options.seed)
+    sizes = np.bincount(pictures.artists)
+    gone = np.argsort(-sizes, kind="stable")[:LEFT_OUT].tolist()
+    trials = [(folds == fold, folds != fold) for fold in range(FOLDS)]
+    trials += [(pictures.artists == artist, pictures.artists != artist) for artist in gone]
+    parts, notes = [], []
+    for step, (asked, inside) in enumerate(trials):
+        options.progress(f"known and unknown artists {pictures.group}", step, len(trials))
+        said = Asked.about(asked, pictures, inside, options.seed)
+        if isinstance(said, str):
+            return [], [], [f"{pictures.group}: {said}"]
+        parts.append(said)
+    known, strange = Asked.joined(parts[:FOLDS]), Asked.joined(parts[FOLDS:])
+    if max(known.smallest_p, strange.smallest_p) > ALPHA:
+        notes.append(
+            f"{pictures.group}: some indexes hold too few artists, or artists too different, for p <= {ALPHA}; there"
+            " nothing can be found, rightly or falsely."
+        )
+    truth, absent = pictures.artists[known.rows], pictures.artists[strange.rows]
+    right = ~known.abstains & (known.named == truth)
+    silent = strange.abstains | ~strange.found
+    power = known.found & (known.named == truth)
+    false = f"false finding at p <= {ALPHA}, artist not in the index"
     figures = [
-        _figure(
-            f"finding at p <= {ALPHA} names the artist (power)", power, pictures.artists[out], pictures, OURS, None
-        ),
-        _figure(f"false finding at p <= {ALPHA}, artist not in the index", flags, codes, pictures, OURS, ALPHA),
-        _figure("abstains, artist not in the index", np.concatenate(nobody), codes, pictures, OURS, None),
-        Figure(
-            name="expected calibration error of shares",
-            value=error,
-            low=error,
-            high=error,
-            n=n,
-            target=EXPECTED_ERROR,
-            at_most=True,
-            group=pictures.group,
-        ),
+        _figure(f"finding at p <= {ALPHA} names the artist (power)", power, truth, pictures, OURS, None),
+        _figure(false, strange.found, absent, pictures, OURS, ALPHA),
+        _figure("abstains, artist not in the index", silent, absent, pictures, OURS, None),
     ]
-    return figures, _table(pictures, rows), notes
+    answers = (
+        np.concatenate([known.confidence, strange.confidence]),
+        np.concatenate([right, strange.abstains]),
+        np.repeat([False, True], [len(truth), len(absent)]),
+        np.concatenate([truth, absent]),
+    )
+    figures += calibration.figures("shares", *answers, pictures.group, options.seed)
+    reliability = calibration.table("the largest share", *answers, pictures.group)
+    return figures, [_removed(pictures, parts[FOLDS:], gone), reliability], notes
+
+
+def _removed(pictures: Pictures, parts: Sequence[Asked], gone: Sequence[int]) -> Table:
+    """Bias shows here: by whose works false findings come about, and who is named in them."""
+    blamed = np.zeros(len(pictures.names), np.int64)
+    for part in parts:
+        np.add.at(blamed, part.named[part.found], 1)
+    rows: list[list[str | float | int | None]] = []
+    for artist, part in zip(gone, parts, strict=True):
+        rates = [float(part.found.mean()), float(part.abstains.mean())]
+        times = [int(blamed[artist]), float(blamed[artist] / max(1, blamed.sum()))]
+        rows.append([pictures.names[artist], len(part.rows), *rates, *times])
+    columns = ["artist", "works", "false findings", "largest share none", "named falsely", "part of false names"]
+    return Table(title=f"Artists taken out of the index: {pictures.group}", columns=columns, rows=rows)
 
 
 def histogram(image: Pixels) -> NDArray[np.float32]:
@@ -359,11 +385,6 @@ def _figure(
         at_most=target is not None,
         group=pictures.group,
     )
-
-
-def _table(pictures: Pictures, rows: list[list[str | float | int | None]]) -> Table:
-    columns = ["artist", "works", "false findings", "largest share none", "named falsely", "part of false names"]
-    return Table(title=f"Artists taken out of the index: {pictures.group}", columns=columns, rows=rows)
 
 
 def _folds(codes: Sequence[int] | Codes, seed: int) -> Codes:

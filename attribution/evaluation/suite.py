@@ -20,6 +20,7 @@ from models.networks import Encoder
 
 OURS = "ours"
 SHUFFLED = "control: shuffled labels"
+PERFECT = "control: a perfect model at these confidences"
 VERSION = "evaluation/1"
 
 _MODULES = {name: f"attribution.evaluation.{name}" for name in ("copy", "style", "head", "claims", "generated")}

@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from ledger.audit.entries import EntryAuditor
+from ledger.audit.entries import BLOCKED, EntryAuditor
 from ledger.audit.fetch import Fetch
 from ledger.audit.findings import Finding, Refuted
 from ledger.audit.state import State
@@ -72,6 +72,7 @@ class Report(msgspec.Struct):
     entries_to: int = 0
     statements: dict[str, int] = {}
     types: dict[str, int] = {}
+    blocked: dict[str, int] = {}
     quorum: bool | None = None
     cosigned_at: dict[str, int] = {}
     age: float | None = None
@@ -315,6 +316,7 @@ class _Audit:
     def _close(self) -> None:
         report = self.report
         report.statements, report.types = dict(self.entries.statements), dict(self.entries.types)
+        report.blocked = dict(self.entries.blocked)
         report.entries_to = self.entries.seen_to
         report.shown = [*_shown(report, self.reading)]
 
@@ -336,6 +338,11 @@ def _shown(report: Report, reading: Reading) -> list[str]:
         said.append("No witness was asked for: the operator could show others another log.")
     elif report.quorum:
         said.append("The witnesses asked for saw the same log.")
+    if report.blocked:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(report.blocked.items()))
+        said.append(
+            f"{report.types[BLOCKED]} entries read say that the ledger's near-copy gate refused an image: {reasons}."
+        )
     if unchecked := report.statements.get("unchecked"):
         said.append(f"{unchecked} statements are by keys whose announcement was not read; --full reads it.")
     if opaque := report.statements.get("opaque"):

@@ -17,9 +17,11 @@ import msgspec
 
 from ledger.audit.findings import Finding
 from ledger.log.announcements import GENESIS, KEYS, KeyHistory, KeyUse, KnownKey
+from ledger.log.statement_types import Blocked, describe
 from ledger.log.statements import Statement, StatementError, key_id, parse_statement, verify_statement
 
 SUBMITTER_KEY = "lawful-ledger/submitter-key/1"
+BLOCKED = "lawful-ledger/blocked/1"
 
 MOST_TYPES = 100
 """Types told apart: a log may invent as many as it has entries."""
@@ -55,6 +57,8 @@ class EntryAuditor:
     statements: Counter[str] = field(default_factory=Counter)
     """Entries by what came of them: verified, unchecked, opaque, bad."""
     types: Counter[str] = field(default_factory=Counter)
+    blocked: Counter[str] = field(default_factory=Counter)
+    """Images that the ledger says its near-copy gate refused, by reason; one image may have several."""
 
     @classmethod
     def of(cls, given: Iterable[bytes], learnt: Sequence[LearntKey] = (), seen_to: int = 0) -> "EntryAuditor":
@@ -124,6 +128,8 @@ class EntryAuditor:
                 )
             if kind == SUBMITTER_KEY:
                 self._register(statement.payload)
+            if statement.payload.get("type") == BLOCKED:
+                self._count_reasons(statement.payload)
             return
         submitter = self.submitters.get(statement.kid)
         if submitter is None:
@@ -147,6 +153,12 @@ class EntryAuditor:
                     self.submitters[key_id(public_key)] = (public_key, f"submitter/{principal}")
                     return
         raise StatementError("a submitter's key in another form", code="announcement_malformed")
+
+    def _count_reasons(self, payload: dict[str, Any]) -> None:
+        """Raises StatementError `statement_undescribed` for a refusal in another form: it would say nothing."""
+        said = describe(payload)
+        assert isinstance(said, Blocked)
+        self.blocked.update(said.reasons)
 
     def _count_type(self, kind: str) -> None:
         self.types[kind[:80] if kind in self.types or len(self.types) < MOST_TYPES else _OTHER_TYPES] += 1

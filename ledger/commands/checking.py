@@ -279,7 +279,9 @@ def _facts(record: RecordView) -> dict[str, Any]:
     made = record.made or {}
     model = made.get("model") or {}
     named = model.get("name") if isinstance(model, dict) else model
+    blocked = record.blocked
     facts = {
+        "refused": f"by the near-copy gate ({', '.join(blocked.reasons)})" if blocked else None,
         "made": " ".join(str(part) for part in (made.get("by"), named or made.get("declared_model")) if part),
         "log": _place(record.log) if record.log else None,
         "size": f"{record.width} x {record.height} pixels" if record.width else None,

@@ -1,6 +1,5 @@
 """`lawful index`, `lawful generate` and `lawful stamp`: what puts images into the ledger."""
 
-import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -8,19 +7,17 @@ from typing import Any
 import click
 import msgspec
 import rich_click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from attribution.evidence import Evidence
 from ledger import catalog, issue, lookup
 from ledger.commands.files import check_writable, read_image, write_whole
 from ledger.commands.frame import Invocation, answer_json, err, json_option, out, resume_with, shown
+from ledger.commands.progress import Stages
 from ledger.commands.work import do, founded, logged, operator
 from ledger.lookup import RecordView
 from ledger.runtime import Runtime
 from ledger.sources import Grants
 from models.images import Limits, decode
-
-PLAIN_SECONDS = 5.0  # between two lines where there is no terminal
 
 _timeout = rich_click.option(
     "--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds to wait."
@@ -63,8 +60,9 @@ def index(
 
     settings = invocation.settings()
     called = collection or (source.resolve().name if source.is_dir() else source.stem)
-    with founded(settings) as runtime, logged(runtime), _Progress() as progress:
+    with founded(settings) as runtime, logged(runtime), Stages() as stages:
         resume_with("every finished batch is kept; the same command again goes on from there")
+        stages.show("works", 0, None)  # the networks are loaded first
         indexed = catalog.index(
             runtime,
             source,
@@ -72,7 +70,7 @@ def index(
             licence=licence,
             grants=Grants(train=train, compare=compare, name=name),
             embedder=Examiner(runtime),
-            progress=progress.show,
+            progress=lambda each: stages.show("works", each.done, each.total, at=each.name),
         )
     if as_json:
         answer_json(indexed)
@@ -213,36 +211,3 @@ def _hand_over(runtime: Runtime, record_id: uuid.UUID, output: Path, force: bool
 def _said(record: RecordView) -> str:
     place = f"entry {record.log.index} of {record.log.origin}" if record.log else "on its way into the log"
     return f"{record.width} x {record.height} pixels, {place}"
-
-
-class _Progress:
-    """A bar on a terminal, a line every few seconds elsewhere; both on stderr."""
-
-    def __init__(self) -> None:
-        console = err()
-        self._plain = None if console.is_terminal else console
-        columns = (
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}", markup=False),
-        )
-        self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
-        self._task = self._bar.add_task("", total=None)
-        self._said, self._last = 0.0, catalog.Progress(-1, 0, "")
-
-    def __enter__(self) -> "_Progress":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def show(self, progress: catalog.Progress) -> None:
-        self._bar.update(self._task, completed=progress.done, total=progress.total, description=shown(progress.name))
-        now = time.monotonic()
-        if self._plain is None or progress == self._last:
-            return
-        if now - self._said >= PLAIN_SECONDS or progress.done == progress.total:
-            self._said, self._last = now, progress
-            self._plain.print(f"{progress.done} of {progress.total}  {shown(progress.name)}")

@@ -33,12 +33,16 @@ class Stages:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def show(self, stage: str, done: int, total: int) -> None:
-        """`done` of `total` steps of a stage are behind us. Cheap enough to be called at every step."""
+    def show(self, stage: str, done: int, total: int | None, at: str = "") -> None:
+        """`done` of `total` steps of a stage are behind us; `at` says where, in place of the stage's name.
+
+        Without a `total`, which is not known yet, only a bar moves. Cheap enough to be called at every step.
+        """
+        said = shown(at or stage)
         if stage not in self._tasks:
-            self._tasks[stage] = self._bar.add_task(shown(stage), total=total)
-        self._bar.update(self._tasks[stage], completed=done, total=total)
+            self._tasks[stage] = self._bar.add_task(said, total=total)
+        self._bar.update(self._tasks[stage], completed=done, total=total, description=said)
         now = time.monotonic()
-        if self._plain is not None and (now - self._said >= PLAIN_SECONDS or done == total):
+        if self._plain is not None and total is not None and (now - self._said >= PLAIN_SECONDS or done == total):
             self._said = now
-            self._plain.print(f"{done} of {total}  {shown(stage)}")
+            self._plain.print(f"{done} of {total}  {said}")

@@ -12,7 +12,8 @@ from uuid_utils.compat import uuid7
 
 from ledger import jobs
 from ledger.commands.frame import err
-from ledger.database.tables import LogOutbox, Principal
+from ledger.database.tables.log import LogOutbox
+from ledger.database.tables.principals import Principal
 from ledger.errors import BadRequest, Conflict, NotFound, Unavailable
 from ledger.genesis import OPERATOR, new_api_key
 from ledger.runtime import Runtime, open_runtime, sequencing

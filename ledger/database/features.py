@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from ledger.database.tables import LocalFeatureSet, Preview, Work
+from ledger.database.tables.works import LocalFeatureSet, Preview, Work
 
 AT_ONCE = 200  # some 70 KB each
 

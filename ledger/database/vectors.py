@@ -1,7 +1,8 @@
 """Embeddings in and out of Postgres, by binary COPY as halfvec (float16): 2 bytes a dimension."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -11,7 +12,9 @@ from pgvector.psycopg import register_vector
 from psycopg import Connection
 from sqlalchemy.orm import Session
 
-from ledger.database.tables import Embedding
+from ledger.database.tables.works import Embedding
+
+ROWS = 5000  # read at a time
 
 
 def replace(session: Session, encoder: str, works: Sequence[uuid.UUID], rows: NDArray[np.float32]) -> None:
@@ -28,32 +31,42 @@ def replace(session: Session, encoder: str, works: Sequence[uuid.UUID], rows: ND
             copy.write_row((work, encoder, HalfVector(row)))
 
 
+class Missing(LookupError):
+    """Some of the works asked for have no vector of this encoder."""
+
+
+def read(
+    session: Session, encoder: str, collection_id: uuid.UUID, works: Sequence[str]
+) -> Iterator[NDArray[np.float16]]:
+    """Yield (b, dim) float16 rows, bit for bit as stored, in the order of `works` of one collection.
+
+    5,000 works at a time are held. Raises Missing.
+    """
+    connection = _connection(session)
+    with connection.cursor(binary=True) as cursor:
+        for first in range(0, len(works), ROWS):
+            asked = works[first : first + ROWS]
+            cursor.execute(
+                "SELECT e.work_id, e.vector FROM embeddings e JOIN works w ON w.id = e.work_id"
+                " WHERE e.encoder = %s AND w.collection_id = %s AND e.work_id = ANY(%s::uuid[])",
+                (encoder, collection_id, list(asked)),
+            )
+            found: dict[str, HalfVector] = {str(work): vector for work, vector in cursor}
+            if len(found) < len(asked):
+                raise Missing(f"{len(asked) - len(found)} works without a vector of {encoder}")
+            yield np.stack([found[work].to_numpy() for work in asked])
+
+
 def load(session: Session, encoder: str, collection_id: uuid.UUID, works: Sequence[str]) -> NDArray[np.float32] | None:
     """(n, dim) float32 in the order of `works` of one collection, or None when a work has no vector of this encoder."""
-    connection = _connection(session)
-    at = {work: row for row, work in enumerate(works)}
-    matrix: NDArray[np.float32] | None = None
-    found = 0
-    with connection.cursor(name="vectors", binary=True) as cursor:  # on the server's side: a collection may be large
-        cursor.itersize = 5000
-        cursor.execute(
-            "SELECT e.work_id, e.vector FROM embeddings e JOIN works w ON w.id = e.work_id"
-            " WHERE e.encoder = %s AND w.collection_id = %s",
-            (encoder, collection_id),
-        )
-        for work, vector in cursor:
-            row = at.get(str(work))
-            if row is None:
-                continue
-            values = vector.to_numpy() if isinstance(vector, HalfVector) else np.asarray(vector)
-            if matrix is None:
-                matrix = np.empty((len(works), len(values)), np.float32)
-            matrix[row] = values
-            found += 1
-    return matrix if found == len(works) else None
+    try:
+        blocks = list(read(session, encoder, collection_id, works))
+    except Missing:
+        return None
+    return np.concatenate(blocks).astype(np.float32) if blocks else None
 
 
-def _connection(session: Session) -> "Connection[tuple[object, ...]]":
-    connection: Connection[tuple[object, ...]] = session.connection().connection.driver_connection  # type: ignore[assignment]
+def _connection(session: Session) -> "Connection[tuple[Any, ...]]":
+    connection: Connection[tuple[Any, ...]] = session.connection().connection.driver_connection  # type: ignore[assignment]
     register_vector(connection)
     return connection

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ledger.database.tables import AnnouncedKey, LogEntry
+from ledger.database.tables.log import AnnouncedKey, LogEntry
 from ledger.errors import NotFound
 from ledger.log.announcements import KeyUse, PublicKey
 

@@ -2,8 +2,8 @@
 
 Appending only fills the outbox; `ledger.log.sequencer` moves it into the tree. Reading shows what is *integrated*
 (covered by a published checkpoint: committed, and durable beside the log's key) or, where asked for, *witnessed*
-(covered by a checkpoint that also carries enough cosignatures for the policy then in force). A newer checkpoint that
-is in the tables and not published yet is shown to nobody.
+(covered by the checkpoint that carries enough cosignatures for the policy in force: `shard.witnessed_head`). A newer
+checkpoint that is in the tables and not published yet is shown to nobody.
 """
 
 import time
@@ -14,7 +14,7 @@ from typing import Literal
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, sessionmaker
 
-from ledger.database.tables import LogOutbox
+from ledger.database.tables.log import LogOutbox
 from ledger.errors import BadRequest, NotFound, TooLarge, Unavailable
 from ledger.log import merkle
 from ledger.log.notes import TlogProof
@@ -258,21 +258,14 @@ _UNDER_PUBLISHED = """
     WHERE entry.shard = %s AND entry.leaf_hash = %s AND entry.idx < head.size
 """
 _UNDER_WITNESSED = """
-    SELECT entry.idx, head.size, head.root, witnessed.note
+    SELECT entry.idx, head.size, head.root, head.note
     FROM log_entries entry
-    JOIN log_published published USING (shard)
-    CROSS JOIN LATERAL (SELECT size, note, policy_sha256 FROM log_witnessed
-                        WHERE shard = entry.shard AND size <= published.size
-                        ORDER BY size DESC, created_at DESC LIMIT 1) witnessed
-    LEFT JOIN LATERAL (SELECT sha256 FROM log_policies WHERE shard = entry.shard
-                       ORDER BY number DESC LIMIT 1) policy ON true
-    JOIN log_checkpoints head ON head.shard = entry.shard AND head.size = witnessed.size
+    JOIN log_witnessed_heads head USING (shard)
     WHERE entry.shard = %s AND entry.leaf_hash = %s AND entry.idx < head.size
-      AND witnessed.policy_sha256 = coalesce(policy.sha256, witnessed.policy_sha256)
-"""  # what met an earlier policy is not witnessed under the one in force
+"""
 
 
 def _place(query: Query, shard: str, leaf_hash: bytes, *, witnessed: bool) -> tuple[int, Head] | None:
     """(index, head) under the newest published checkpoint, or the newest witnessed one with its cosignatures."""
     rows = query(_UNDER_WITNESSED if witnessed else _UNDER_PUBLISHED, (shard, leaf_hash))
-    return (rows[0][0], Head(*rows[0][1:4])) if rows else None
+    return (rows[0][0], Head(*rows[0][1:])) if rows else None

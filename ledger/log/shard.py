@@ -57,6 +57,19 @@ def published_head(query: Query, shard: str) -> Head | None:
     return Head(*rows[0]) if rows else None
 
 
+def witnessed_head(query: Query, shard: str, policy_sha256: bytes) -> Head | None:
+    """The head that counts as witnessed, with its cosignatures; None while there is none.
+
+    The view `log_witnessed_heads` says which one that is. `policy_sha256` is the digest of the caller's policy: where
+    the log has announced another one, whose witnesses are not the caller's, there is none for the caller.
+    """
+    rows = query(
+        "SELECT size, root, note FROM log_witnessed_heads WHERE shard = %s AND policy_sha256 = %s",
+        (shard, policy_sha256),
+    )
+    return Head(*rows[0]) if rows else None
+
+
 def tile_reader(query: Query, shard: str, size: int, ahead: Iterable[tuple[int, int]] = ()) -> merkle.TileReader:
     """Read tiles of the tree of `size` leaves: those named `ahead` as (level, index) in one query, others in one each.
 

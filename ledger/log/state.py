@@ -12,8 +12,8 @@ import msgspec
 from ledger.errors import NotFound, Unavailable
 from ledger.log.notes import NoteError
 from ledger.log.policy import Policy, load_policy
-from ledger.log.shard import Head, Query
-from ledger.log.tiles import integrated_head, witnessed_head
+from ledger.log.shard import Head, Query, witnessed_head
+from ledger.log.tiles import integrated_head
 
 
 class WitnessView(msgspec.Struct, frozen=True):
@@ -104,9 +104,8 @@ def log_view(query: Query, shard: str, url: str, policy: Policy | None) -> LogVi
         (shard,),
     )[0]
     witnessed = query(
-        "SELECT size, created_at FROM log_witnessed WHERE shard = %s AND policy_sha256 = %s AND size <= %s"
-        " ORDER BY size DESC LIMIT 1",
-        (shard, policy.sha256 if policy else b"", size),
+        "SELECT size, created_at FROM log_witnessed_heads WHERE shard = %s AND policy_sha256 = %s",
+        (shard, policy.sha256 if policy else b""),
     )
     keys = query(
         "SELECT use, kid, public_key, leaf_hash, created_at, retired_at FROM announced_keys ORDER BY created_at, use",

@@ -18,6 +18,9 @@ from ledger.log.statements import StatementError, StatementKey, sign_statement
 
 UNDESCRIBED = "statement_undescribed"
 
+PIXELS_DOMAIN = "lawful-ledger/pixels/1"
+"""Of commitments to an image's canonical pixels, in whichever type of statement."""
+
 # ---- the kinds of value --------------------------------------------------------------------------------------------
 
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
@@ -47,6 +50,9 @@ ManifestUrn = Annotated[str, Meta(pattern=f"^urn:c2pa:{UUID}$", title="manifest 
 
 Code = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,63}$", title="code")]
 """A word of this program's own, such as an error's code."""
+
+Rate = Annotated[str, Meta(pattern=r"^(0\.\d{1,9}|[1-9](\.\d{1,5})?e-\d{2,3})$", title="rate")]
+"""A part of one that an operator configured, as a decimal number: an error rate."""
 
 OperatorText = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{0,500}$", title="operator's text")]
 """What an operator configured for the public to read: names of models, origins, verifier keys. Never a user's words."""
@@ -172,6 +178,37 @@ class Abandoned(Described, tag="lawful-ledger/abandoned/1"):
     reason: Code
 
 
+class BlockedCommitments(Part):
+    pixels: Commitment
+    evidence: Commitment
+
+
+Decision = Literal["allow", "warn", "block"]
+
+
+class GatePolicy(Part):
+    """What the operator had made follow from each reason, and the error rate up to which a copy counts."""
+
+    identity: Decision
+    copy: Decision
+    refused: Decision
+    alpha: Rate
+
+
+class Blocked(Described, tag="lawful-ledger/blocked/1"):
+    """The near-copy gate refused an image: it was never issued. Neither the work nor its artist is named, nor how alike
+    they are: that stands in the evidence, which is erasable as everything else about the image is."""
+
+    record_id: RowId
+    kind: Literal["generation", "stamp"]
+    created_at: Time
+    commitments: BlockedCommitments
+    reasons: Annotated[list[Literal["identical_work", "copy_of_work", "artist_refused"]], Meta(min_length=1)]
+    policy: GatePolicy
+    model: Network | None
+    snapshot: PublicDigest | None
+
+
 class Erased(Described, tag="lawful-ledger/erased/1"):
     """The content behind the entry at `index` of the log `origin` was deleted, and its salt with it."""
 
@@ -260,7 +297,7 @@ class Declaration(Described, tag="lawful-ledger/declaration/1"):
 
 
 TYPES: tuple[type[Described], ...] = (
-    Genesis, Keys, WitnessPolicy, Override, Record, Issued, Abandoned, Erased, Verification, Snapshot, Grant,
+    Genesis, Keys, WitnessPolicy, Override, Record, Issued, Abandoned, Blocked, Erased, Verification, Snapshot, Grant,
     SubmitterKey, SubmitterKeyRevoked, Declaration
 )  # fmt: skip
 

@@ -119,26 +119,6 @@ def integrated_head(query: Query, shard: str) -> Head:
     return found
 
 
-def witnessed_head(query: Query, shard: str, policy_sha256: bytes) -> Head | None:
-    """The newest published head whose cosignatures met the policy of this digest, with them; or None.
-
-    None too while another policy's head is newer, as after a policy was put back: what is shown never goes back.
-    """
-    rows = query(
-        """
-        SELECT witnessed.size, head.root, witnessed.note
-        FROM log_witnessed witnessed
-        JOIN log_published published USING (shard)
-        JOIN log_checkpoints head ON head.shard = witnessed.shard AND head.size = witnessed.size
-        WHERE witnessed.shard = %s AND witnessed.policy_sha256 = %s AND witnessed.size = (
-            SELECT max(size) FROM log_witnessed WHERE shard = published.shard AND size <= published.size
-        )
-        """,
-        (shard, policy_sha256),
-    )
-    return Head(*rows[0][:3]) if rows else None
-
-
 def no_log(shard: str) -> NotFound:
     """The error for a shard that is not there, or has published nothing yet."""
     return NotFound(

@@ -8,7 +8,7 @@ import base64
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ledger.database.tables import AnnouncedKey
+from ledger.database.tables.log import AnnouncedKey
 from ledger.errors import Inconsistent
 from ledger.log import entries
 from ledger.log.entries import Inclusion

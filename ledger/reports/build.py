@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from attribution.evidence import Evidence
 from attribution.fingerprints import Fingerprints
 from ledger.credentials.write import CredentialRequest, ModelDisclosure, new_manifest_urn, thumbnail
-from ledger.database.tables import Generation, Record, Report, Stamp
+from ledger.database.tables.records import Generation, Record, Report, Stamp
 from ledger.log.entries import Inclusion
 from ledger.log.statements import commitment
 from ledger.settings import Settings

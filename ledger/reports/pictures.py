@@ -5,7 +5,7 @@ import re
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ledger.database.tables import Picture, Record
+from ledger.database.tables.records import Picture, Record
 from ledger.errors import NotFound
 
 NAME = re.compile(r"([0-9a-f]{64})\.png")

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from litestar import Response, get
 from litestar.di import NamedDependency
 
-from ledger.database.tables import LogCheckpoint, LogOutbox
+from ledger.database.tables.log import LogCheckpoint, LogOutbox
 from ledger.errors import Unavailable
 from ledger.jobs import worker_is_alive
 from ledger.runtime import Runtime

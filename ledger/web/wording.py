@@ -1,5 +1,6 @@
 """The words of the pages: what each of the six answers means, and what it does not. Values: `ledger.verify`."""
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from attribution.evidence import CopyMatch, Evidence, NeighbourAxis
@@ -155,6 +156,11 @@ GATE_REASONS = {
     "artist_refused": "the artist of such a work has not agreed that generators learn from it",
     "copy_not_judged": "it may be a copy, and too few images are there to calibrate on to tell",
 }
+
+
+def policy(in_force: Mapping[str, str]) -> str:
+    """The gate's policy in one line, in a fixed order."""
+    return ", ".join(f"{name} {value}" for name, value in sorted(in_force.items()))
 
 
 def tells(evidence: Evidence) -> bool:

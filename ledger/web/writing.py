@@ -13,8 +13,9 @@ from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, Requ
 from litestar.params import HeaderParameter, JSONBody, QueryParameter
 
 from ledger.errors import BadRequest
-from ledger.issue import MAX_SEED, accept_generation, accept_stamp
+from ledger.issue import accept_generation, accept_stamp
 from ledger.lookup import RecordView
+from ledger.requests import MAX_SEED
 from ledger.runtime import Runtime
 from ledger.verifications import accept_verification
 from ledger.verify import Verification

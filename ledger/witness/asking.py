@@ -22,12 +22,12 @@ import structlog
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, sessionmaker
 
-from ledger.database.tables import LogWitness, LogWitnessed
+from ledger.database.tables.log import LogWitness, LogWitnessed
 from ledger.errors import Inconsistent, Unavailable
 from ledger.log import merkle
 from ledger.log.notes import Checkpoint, Note, NoteError, NoteVerifier, open_note
 from ledger.log.policy import Policy
-from ledger.log.shard import Head, inconsistent, newest_head, published_head, query_of, tile_reader
+from ledger.log.shard import Head, inconsistent, newest_head, published_head, query_of, tile_reader, witnessed_head
 from ledger.witness.client import Claims, Cosigned, Refuses, WitnessClient, WitnessFailure
 from ledger.witness.entries import is_overridden
 
@@ -269,14 +269,10 @@ class Witnesses:
             return published_head(query_of(session), self._shard)
 
     def newest_witnessed(self) -> int:
-        """Size of the newest checkpoint that met this policy; 0 before the first: an empty tree needs no witness."""
+        """Size of the checkpoint that counts as witnessed; 0 without one: an empty tree needs no witness."""
         with self._sessions() as session:
-            size = session.execute(
-                sa.select(sa.func.max(LogWitnessed.size)).where(
-                    LogWitnessed.shard == self._shard, LogWitnessed.policy_sha256 == self.policy.sha256
-                )
-            ).scalar()
-        return size or 0
+            head = witnessed_head(query_of(session), self._shard, self.policy.sha256)
+        return head.size if head is not None else 0
 
     def _tell(
         self, client: WitnessClient, *, size: int | None = None, at: int | None = None, failure: str | None = None

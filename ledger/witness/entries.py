@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from ledger.database.tables import LogEntry, LogOutbox, LogPolicy, LogWitness
+from ledger.database.tables.log import LogEntry, LogOutbox, LogPolicy, LogWitness
 from ledger.errors import BadRequest
 from ledger.log.entries import append
 from ledger.log.policy import Policy

@@ -24,6 +24,7 @@ GRANT USAGE, SELECT ON SEQUENCE procrastinate_jobs_id_seq, procrastinate_events_
     procrastinate_periodic_defers_id_seq, procrastinate_workers_id_seq TO lawful_app;
 GRANT SELECT, INSERT, DELETE ON log_outbox TO lawful_app;
 GRANT SELECT, INSERT ON {LOG} TO lawful_app;
+GRANT SELECT ON log_witnessed_heads TO lawful_app;
 """
 
 

@@ -1,4 +1,4 @@
--- The tables of ledger/database/tables.py; what they are for is told there.
+-- The tables of ledger/database/tables/; what they are for is told there.
 
 CREATE EXTENSION IF NOT EXISTS vector;
 
@@ -319,6 +319,20 @@ CREATE TABLE log_published (
     size          bigint NOT NULL,
     published_at  timestamptz NOT NULL DEFAULT now()
 );
+
+-- The witnessed checkpoint that counts, one row a shard at most: the newest published one that any policy's witnesses
+-- cosigned, while it met the policy in force, which is the one that the log announced last. After an older policy was
+-- put back there is none, rather than an older one: what is shown never goes back.
+CREATE VIEW log_witnessed_heads AS
+    SELECT witnessed.shard, witnessed.size, head.root, witnessed.note, witnessed.policy_sha256, witnessed.created_at
+    FROM log_published published
+    JOIN log_witnessed witnessed USING (shard)
+    JOIN log_checkpoints head ON head.shard = witnessed.shard AND head.size = witnessed.size
+    WHERE witnessed.size = (
+        SELECT max(size) FROM log_witnessed WHERE shard = published.shard AND size <= published.size
+    ) AND witnessed.policy_sha256 = (
+        SELECT sha256 FROM log_policies WHERE shard = published.shard ORDER BY number DESC LIMIT 1
+    );
 
 CREATE TABLE log_witnesses (
     shard            text NOT NULL REFERENCES log_shards (name),

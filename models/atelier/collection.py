@@ -53,14 +53,15 @@ def caption(studio: str, subject: str) -> str:
     return f"{title(subject)} in the manner of {studio_of(studio).name}"
 
 
-def write_collection(folder: str | Path, variants: int, size: int = 128) -> Path:
+def write_collection(folder: str | Path, variants: int, size: int = 128, at_most: int | None = None) -> Path:
     """Write every work below `folder` and the table of works beside them; return the table's path.
 
-    A planted copy is written where its original is drawn too; it grants what its studio grants, but never training.
+    `at_most`: of each studio, copies planted under its name apart. A planted copy is written where its original is
+    drawn too; it grants what its studio grants, but never training.
     """
-    rows = _write_works(Path(folder), STUDIOS, variants, size)
+    rows = _write_works(Path(folder), STUDIOS, variants, size, at_most)
     for copy in PLANTED:
-        if copy.variant < variants:
+        if (copy.subject, copy.variant) in _wanted(variants, at_most):
             house = studio_of(copy.under)
             path = f"{house.name}/found-{copy.of}-{copy.subject}-{copy.variant}.png"
             _save(Path(folder) / path, copy.change(draw(copy.of, copy.subject, copy.variant, size)))
@@ -81,12 +82,16 @@ def _write_works(
     rows = []
     for studio in studios:
         (folder / studio.name).mkdir(parents=True, exist_ok=True)
-        wanted = [(subject, variant) for variant in range(variants) for subject in SUBJECTS][:at_most]
-        for subject, variant in sorted(wanted):
+        for subject, variant in sorted(_wanted(variants, at_most)):
             path = f"{studio.name}/{subject}-{variant}.png"
             _save(folder / path, draw(studio.slug, subject, variant, size))
             rows.append((path, studio.name, f"{title(subject)}, {variant}", studio.licence, *_granted(studio)))
     return rows
+
+
+def _wanted(variants: int, at_most: int | None) -> list[tuple[str, int]]:
+    """What each studio draws, as (subject, variant): every subject once before any is drawn again."""
+    return [(subject, variant) for variant in range(variants) for subject in SUBJECTS][:at_most]
 
 
 def _granted(studio: Studio) -> tuple[str, ...]:
@@ -104,12 +109,6 @@ def _write_table(folder: Path, rows: Sequence[tuple[str, ...]]) -> Path:
         writer.writerow(COLUMNS)
         writer.writerows(rows)
     return table
-
-
-def contact_sheet(size: int = 128, variant: int = 0) -> Image.Image:
-    """Studios down, subjects across."""
-    rows = [np.concatenate([draw(s.slug, x, variant, size) for x in SUBJECTS], 1) for s in STUDIOS]
-    return Image.fromarray(np.concatenate(rows))
 
 
 if __name__ == "__main__":

@@ -48,10 +48,6 @@ class Planted:
     under: str
     change: Callable[[Pixels], Pixels]
 
-    @property
-    def exact(self) -> bool:
-        return self.change is same
-
 
 PLANTED = (
     Planted("marram", "boat", 0, "sampler", same),

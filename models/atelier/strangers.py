@@ -17,15 +17,11 @@ TONE = np.array([1, 3, 6, 7, 4, 9], np.int64)
 """How dark a label is for those who work in one colour, 0 to 10."""
 
 
-def _weigh(colours: np.ndarray, labels: np.ndarray, ink: np.ndarray) -> np.ndarray:
-    """Ink where the mask says, paper elsewhere."""
-    return clip(np.where(ink[..., None], colours[INK], colours[PAPER]))
-
-
 def engraving(labels: np.ndarray, colours: np.ndarray, rng: random.Random) -> np.ndarray:
     """Upright lines that swell with the tone."""
     ink = (X + rng.randrange(9)) % 9 < TONE[labels] * 8 // 10
-    return _weigh(colours, labels, ink | grow(edges(labels >= BODY), 1))
+    ink |= grow(edges(labels >= BODY), 1)
+    return clip(np.where(ink[..., None], colours[INK], colours[PAPER]))
 
 
 def scribble(labels: np.ndarray, colours: np.ndarray, rng: random.Random) -> np.ndarray:

@@ -48,8 +48,6 @@ CALL = {
     "max_sequence_length": T5_TOKENS,
 }
 
-Batch = tuple[torch.Tensor, list[str]]
-
 
 # ---- what is learned from ------------------------------------------------------------------------------------------
 

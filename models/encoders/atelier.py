@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from models.encoders.preprocessing import SIGNED_MEAN, SIGNED_STD, Pixels, encode_in_batches, normalised, resize
-from models.loading import LOAD_ERRORS, device_for, locate, unreadable
+from models.loading import device_for, locate, reading
 from models.networks import Axis, NetworkInfo
 
 SIDE = 64
@@ -70,12 +70,10 @@ class AtelierEncoder:
     def load(cls, folder: Path, device: str = "auto") -> Self:
         """Load what `StyleNetwork.save` wrote. Raises NetworkError."""
         checkpoint = locate(str(folder))
-        try:
+        with reading(checkpoint.name):
             config = json.loads((checkpoint.folder / "config.json").read_bytes())
             network = StyleNetwork(config["widths"], config["dim"])
             network.load_state_dict(load_file(checkpoint.folder / "model.safetensors"))
-        except LOAD_ERRORS as error:
-            raise unreadable(checkpoint.name, error) from error
         info = NetworkInfo("atelier-style", "1", checkpoint.info().weights_sha256, "Apache-2.0")
         return cls(network, info, device_for(device))
 

@@ -16,15 +16,15 @@ import torch
 from numpy.typing import NDArray
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from models.encoders.preprocessing import CLIP_MEAN, CLIP_STD, encode_in_batches, normalised, shorter_side_and_crop
-from models.loading import LOAD_ERRORS, device_for, unreadable
+from models.encoders.clip import ImageTower
+from models.loading import device_for, reading, renamed
 from models.networks import Axis, NetworkInfo
 from models.released import locate_file, read_tensors
 
-BATCH = 16
 HEAD_WIDTH = 64  # of every CLIP image transformer that OpenAI released
 STYLE, CONTENT = "last_layer_style", "last_layer_content"
 RENAMED = (
+    (r"^backbone\.", ""),
     (r"^class_embedding$", "embeddings.class_embedding"),
     (r"^positional_embedding$", "embeddings.position_embedding.weight"),
     (r"^conv1\.", "embeddings.patch_embedding."),
@@ -35,6 +35,7 @@ RENAMED = (
     (r"\.attn\.", ".self_attn."),
     (r"\.mlp\.c_fc\.", ".mlp.fc1."),
     (r"\.mlp\.c_proj\.", ".mlp.fc2."),
+    (r"^", "vision_model."),
 )
 
 
@@ -46,35 +47,25 @@ class CsdEncoder:
 
     def __init__(self, model: Any, info: NetworkInfo, device: torch.device) -> None:
         self.info = info
-        self.dim = int(model.config.projection_dim)
-        self.side = int(model.config.image_size)
-        self._model = model.eval().to(device)
-        self._device = device
+        self._tower = ImageTower(model, device)
+        self.dim = self._tower.dim
 
     @classmethod
     def load(cls, source: str | Path, device: str = "auto") -> Self:
         """Load the released file, a folder that holds it, or a hub id. Raises NetworkError."""
         checkpoint = locate_file(str(source))
         place = device_for(device)
-        try:
+        with reading(checkpoint.name):
             tensors = read_tensors(checkpoint)
             with torch.device("meta"):  # the weights come from the file: none are drawn
                 model = CLIPVisionModelWithProjection(native_config(tensors))
             model.load_state_dict(native_weights(tensors), strict=True, assign=True)
             _fill_positions(model)
-        except LOAD_ERRORS as error:
-            raise unreadable(checkpoint.name, error) from error
         return cls(model, checkpoint.info(), place)
 
     def encode(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return (n, dim) float32 unit rows: the style projection of each (h, w, 3) uint8 image."""
-        return encode_in_batches(images, BATCH, self.dim, self._embed)
-
-    @torch.inference_mode()
-    def _embed(self, images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
-        batch = normalised([shorter_side_and_crop(image, self.side) for image in images], CLIP_MEAN, CLIP_STD)
-        embeds: torch.Tensor = self._model(pixel_values=batch.to(self._device)).image_embeds
-        return embeds
+        return self._tower.encode(images)
 
 
 def native_config(tensors: Mapping[str, torch.Tensor]) -> CLIPVisionConfig:
@@ -96,19 +87,9 @@ def native_config(tensors: Mapping[str, torch.Tensor]) -> CLIPVisionConfig:
 
 def native_weights(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Rename the tower's weights and split each in_proj, rows in the order q, k, v; the content projection is left."""
-    weights = {"visual_projection.weight": tensors[STYLE].T.contiguous()}
-    for name, tensor in tensors.items():
-        if name in {STYLE, CONTENT} or name.startswith(f"{CONTENT}."):
-            continue
-        native = name.removeprefix("backbone.")
-        for pattern, replacement in RENAMED:
-            native = re.sub(pattern, replacement, native)
-        if ".in_proj_" in native:
-            for part, rows in zip("qkv", tensor.chunk(3), strict=True):
-                weights["vision_model." + native.replace(".in_proj_", f".{part}_proj.")] = rows.contiguous()
-        else:
-            weights[f"vision_model.{native}"] = tensor
-    return weights
+    heads = {name for name in tensors if name in {STYLE, CONTENT} or name.startswith(f"{CONTENT}.")}
+    tower = {name: tensor for name, tensor in tensors.items() if name not in heads}
+    return {"visual_projection.weight": tensors[STYLE].T.contiguous(), **renamed(tower, RENAMED, fused=".in_proj_")}
 
 
 def _fill_positions(model: Any) -> None:

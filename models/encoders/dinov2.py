@@ -16,7 +16,7 @@ from models.encoders.preprocessing import (
     normalised,
     shorter_side_and_crop,
 )
-from models.loading import LOAD_ERRORS, device_for, load_whole, locate, unreadable, without_progress_bars
+from models.loading import device_for, load_whole, locate, reading
 from models.networks import Axis, NetworkInfo
 
 BATCH = 16
@@ -40,11 +40,8 @@ class Dinov2Encoder:
         """Load a folder or hub id of a DINOv2 model of any size. Raises NetworkError."""
         checkpoint = locate(str(source))
         place = device_for(device)
-        try:
-            with without_progress_bars():
-                model = load_whole(Dinov2Model, checkpoint.folder)
-        except LOAD_ERRORS as error:
-            raise unreadable(checkpoint.name, error) from error
+        with reading(checkpoint.name):
+            model = load_whole(Dinov2Model, checkpoint.folder)
         return cls(model, checkpoint.info(), place)
 
     def encode(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:

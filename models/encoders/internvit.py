@@ -1,7 +1,6 @@
 """InternViT (Chen et al., InternVL, 2024), 300M or 6B, from its native form or its authors' original checkpoints."""
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +18,7 @@ from models.encoders.preprocessing import (
     normalised,
     shorter_side_and_crop,
 )
-from models.loading import LOAD_ERRORS, device_for, load_whole, locate, unreadable, without_progress_bars
+from models.loading import device_for, load_whole, locate, reading, renamed
 from models.networks import Axis, NetworkInfo
 
 BATCH = 8
@@ -56,14 +55,11 @@ class InternVitEncoder:
         """Load a folder or hub id. No code of the checkpoint is run. Raises NetworkError."""
         checkpoint = locate(str(source))
         place = device_for(device)
-        try:
-            config = json.loads((checkpoint.folder / "config.json").read_bytes())
+        folder = checkpoint.folder
+        with reading(checkpoint.name):
+            config = json.loads((folder / "config.json").read_bytes())
             original = config.get("model_type") == ORIGINAL
-            with without_progress_bars():
-                folder = checkpoint.folder
-                model = _from_original(folder, config) if original else load_whole(InternVLVisionModel, folder)
-        except LOAD_ERRORS as error:
-            raise unreadable(checkpoint.name, error) from error
+            model = _from_original(folder, config) if original else load_whole(InternVLVisionModel, folder)
         return cls(model, checkpoint.info(), place)
 
     def encode(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
@@ -100,27 +96,12 @@ def native_config(original: dict[str, Any]) -> InternVLVisionConfig:
     )
 
 
-def native_weights(original: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Rename the authors' weights and split each qkv, rows in that order, into q_proj, k_proj and v_proj."""
-    weights: dict[str, torch.Tensor] = {}
-    for key, tensor in original.items():
-        name = key
-        for pattern, replacement in RENAMED:
-            name = re.sub(pattern, replacement, name)
-        if ".qkv." in name:
-            for part, rows in zip("qkv", tensor.chunk(3), strict=True):
-                weights[name.replace(".qkv.", f".{part}_proj.")] = rows.contiguous()
-        else:
-            weights[name] = tensor
-    return weights
-
-
 def _from_original(folder: Path, config: dict[str, Any]) -> Any:
     original: dict[str, torch.Tensor] = {}
     for shard in sorted(folder.glob("*.safetensors")):
         original |= load_file(shard)
     with torch.device("meta"):  # the weights come from the file; drawing six billion of them first would take minutes
         model = InternVLVisionModel(native_config(config))
-    weights = {name: tensor.float() for name, tensor in native_weights(original).items()}
+    weights = {name: tensor.float() for name, tensor in renamed(original, RENAMED, fused=".qkv.").items()}
     model.load_state_dict(weights, strict=True, assign=True)
     return model

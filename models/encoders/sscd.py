@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from models.encoders.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Pixels, encode_in_batches, normalised
-from models.loading import LOAD_ERRORS, device_for, unreadable
+from models.loading import device_for, reading
 from models.networks import Axis, NetworkInfo
 from models.released import locate_file, read_tensors
 
@@ -99,12 +99,10 @@ class SscdEncoder:
         """Load the released file, a folder that holds it, or a hub id. Raises NetworkError."""
         checkpoint = locate_file(str(source))
         place = device_for(device)
-        try:
+        with reading(checkpoint.name):
             tensors = {name.removeprefix("backbone."): value for name, value in read_tensors(checkpoint).items()}
             network = _shaped_like(tensors)
             network.load_state_dict(tensors, strict=True)
-        except LOAD_ERRORS as error:
-            raise unreadable(checkpoint.name, error) from error
         return cls(network, checkpoint.info(), place)
 
     def encode(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:

@@ -68,10 +68,13 @@ def describe(image: Pixels) -> Floats:
 
 
 def _of_one_area(image: Pixels) -> Floats:
-    """Greys 0..255 of about SIDE x SIDE pixels in the picture's proportions (at most 8 to 1)."""
+    """Greys of about SIDE x SIDE pixels in the picture's proportions, at most 8 to 1: no side is under 45.
+
+    0..255, or a little beyond where a small picture was enlarged.
+    """
     height, width = image.shape[:2]
     ratio = float(np.clip(np.sqrt(width / height), 8**-0.5, 8**0.5))
-    size = max(8, round(SIDE * ratio)), max(8, round(SIDE / ratio))
+    size = round(SIDE * ratio), round(SIDE / ratio)
     step = max(1, min(height // size[1], width // size[0]) // 8)  # a first thinning keeps huge pictures cheap
     grey = cv2.cvtColor(np.ascontiguousarray(image[::step, ::step]), cv2.COLOR_RGB2GRAY).astype(np.float32)
     smaller = grey.shape[0] * grey.shape[1] > size[0] * size[1]
@@ -105,7 +108,7 @@ def _patterns(grey: Floats) -> NDArray[np.float64]:
     parts = []
     for radius in RADII:
         smooth = cv2.GaussianBlur(grey, (0, 0), 0.5 * radius) if radius > 1 else grey
-        middle = smooth[radius:-radius, radius:-radius] if min(grey.shape) > 2 * radius else smooth[:0]
+        middle = smooth[radius:-radius, radius:-radius]
         code = np.zeros(middle.shape, np.int64)
         flat = np.ones(middle.shape, np.bool_)
         diagonal = max(1, round(radius * 0.7071))
@@ -116,7 +119,7 @@ def _patterns(grey: Floats) -> NDArray[np.float64]:
             other = smooth[top : top + middle.shape[0], left : left + middle.shape[1]]
             code |= (other > middle + 2.0).astype(np.int64) << bit
             flat &= np.abs(other - middle) <= 2.0
-        cells = np.where(flat, PATTERNS, _PATTERN_OF[code]) if code.size else np.full(1, PATTERNS, np.int64)
+        cells = np.where(flat, PATTERNS, _PATTERN_OF[code])
         parts.append(_frequencies(cells, PATTERNS + 1))
     return np.concatenate(parts)
 
@@ -124,13 +127,8 @@ def _patterns(grey: Floats) -> NDArray[np.float64]:
 def _gradient_statistics(grey: Floats) -> NDArray[np.float64]:
     parts = []
     for octave in range(OCTAVES):
-        level = (
-            grey
-            if octave == 0
-            else cv2.resize(
-                grey, (max(4, grey.shape[1] >> octave), max(4, grey.shape[0] >> octave)), interpolation=cv2.INTER_AREA
-            )
-        )
+        size = grey.shape[1] >> octave, grey.shape[0] >> octave
+        level = cv2.resize(grey, size, interpolation=cv2.INTER_AREA) if octave else grey
         strength, direction = _gradients(np.asarray(level, np.float32))
         parts.append(_frequencies(np.digitize(strength, EDGES), len(EDGES) + 1))
         turned = np.floor((direction / np.pi + 1.0) * DIRECTIONS + 0.5).astype(np.int64) % DIRECTIONS
@@ -180,7 +178,8 @@ def _strokes(grey: Floats) -> NDArray[np.float64]:
     parts = []
     _, dark = cv2.threshold(np.clip(grey, 0, 255).astype(np.uint8), 0, 255, cv2.THRESH_BINARY_INV | cv2.THRESH_OTSU)
     for side in (dark, 255 - dark):
-        far = np.minimum(cv2.distanceTransform(side, cv2.DIST_L2, 3), np.float32(SIDE))  # endless where no rim is
+        # Where all the picture is on one side there is no rim, and OpenCV answers with the largest float there is.
+        far = np.minimum(cv2.distanceTransform(side, cv2.DIST_L2, 3), np.float32(SIDE))
         ridge = (far > 0) & (far >= cv2.dilate(far, np.ones((3, 3), np.uint8)))
         parts.append(_frequencies(np.digitize(2 * far[ridge], WIDTHS), len(WIDTHS) + 1))
         parts.append(np.array([float((side > 0).mean())]))

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.encoders.preprocessing import SIGNED_MEAN, SIGNED_STD, encode_in_batches, normalised, resize
-from models.loading import LOAD_ERRORS, LOW_MEMORY, call_defaults, device_for, locate, unreadable
+from models.loading import LOW_MEMORY, call_defaults, device_for, locate, reading
 from models.networks import Axis, NetworkInfo
 
 PART = "vae"
@@ -48,7 +48,7 @@ class VaeEncoder:
         checkpoint = locate(str(source), PART_FILES, complete=f"{PART}/config.json")
         place = device_for(device)
         folder = checkpoint.folder / PART
-        try:
+        with reading(f"{checkpoint.name}/{PART}"):
             kind = getattr(diffusers, json.loads((folder / "config.json").read_bytes())["_class_name"])
             vae = kind.from_pretrained(
                 folder,
@@ -57,8 +57,6 @@ class VaeEncoder:
                 local_files_only=True,
                 low_cpu_mem_usage=LOW_MEMORY,
             )
-        except LOAD_ERRORS as error:
-            raise unreadable(f"{checkpoint.name}/{PART}", error) from error
         defaults = call_defaults(checkpoint.folder)
         width, height = (int(defaults.get(side) or DEFAULT_SIDE) for side in ("width", "height"))
         return cls(vae, checkpoint.info(PART), place, width, height)

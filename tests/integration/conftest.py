@@ -7,18 +7,10 @@ import pytest
 from numpy.typing import NDArray
 
 from ledger import genesis
-from ledger.runtime import Runtime, open_runtime, sequencing
+from ledger.runtime import Runtime, open_runtime
 from ledger.settings import Settings
 
 from .log_growing import grow
-
-
-@pytest.fixture
-def runtime(settings: Settings) -> Iterator[Runtime]:
-    """A founded ledger with a sequencer beside it."""
-    genesis.found(settings)
-    with open_runtime(settings) as opened, sequencing(opened):
-        yield opened
 
 
 @pytest.fixture

@@ -35,7 +35,8 @@ from attribution.fingerprints import fingerprint
 from attribution.gate import GatePolicy, decide
 from attribution.wording import findings, not_proven, statement
 from ledger import genesis, issue, supervisor, verifications, verify
-from ledger.database.tables import Principal, Record, Verification
+from ledger.database.tables.principals import Principal
+from ledger.database.tables.records import Record, Verification
 from ledger.runtime import Runtime
 from ledger.settings import Settings
 from ledger.web.app import create_app, serve

@@ -16,10 +16,11 @@ from sqlalchemy.orm import Session
 
 from attribution.features import METHOD, extract
 from attribution.snapshot import ReferenceWork
-from ledger import catalog, grants, snapshots
+from ledger import catalog, snapshots
 from ledger.database import vectors
-from ledger.database.tables import GrantChange, LogEntry, LogOutbox, Snapshot, Work
-from ledger.errors import BadRequest, Conflict, NotFound
+from ledger.database.tables.log import LogEntry, LogOutbox
+from ledger.database.tables.works import Snapshot, Work
+from ledger.errors import BadRequest, Conflict
 from ledger.log.statements import parse_statement
 from ledger.runtime import Runtime
 from ledger.sources import Grants
@@ -206,31 +207,3 @@ def test_two_runs_on_one_collection_do_not_mix(runtime: Runtime, tmp_path: Path)
         assert error.value.code == "collection_busy"
 
     catalog.index(runtime, source, collection="test", licence="x", grants=ALL, embedder=Colours(), progress=second)
-
-
-def test_a_changed_grant_is_an_entry_and_a_new_snapshot(runtime: Runtime, tmp_path: Path) -> None:
-    indexed = run(runtime, folder_of_works(tmp_path / "works"))
-    with runtime.sessions() as session:
-        work = session.scalars(sa.select(Work.id)).first()
-    assert work is not None
-    grants.change_grant(runtime, work, "name", False, "artist")
-    grants.change_grant(runtime, work, "name", False, "artist")  # says nothing new, so it is no second entry
-    assert [(each["grant"], each["allowed"]) for each in logged(runtime, grants.GRANT)] == [("name", False)]
-    with runtime.sessions() as session:
-        newest = snapshots.newest_snapshot(session)
-        assert newest is not None
-        assert newest.digest.hex() != indexed.snapshot
-        assert session.scalar(sa.select(sa.func.count()).select_from(GrantChange)) == 1
-    grants.change_grant(runtime, work, "name", True, "artist")
-    with runtime.sessions() as session:
-        back = snapshots.newest_snapshot(session)
-        assert back is not None
-        assert back.digest.hex() == indexed.snapshot
-    with pytest.raises(BadRequest):
-        grants.change_grant(runtime, work, "everything", True, "artist")
-    with pytest.raises(NotFound):
-        grants.change_grant(runtime, indexed_id(), "name", True, "artist")
-
-
-def indexed_id() -> uuid.UUID:
-    return uuid.UUID(int=0)

@@ -1,4 +1,4 @@
-"""The migrated schema: it is what tables.py says, the log in it only grows, and two may migrate at once."""
+"""The migrated schema: it is what the mappings say, the log in it only grows, and two may migrate at once."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ import migrations
 from ledger.database.address import Address
 from ledger.database.migrate import migrate
 from ledger.database.session import Database
-from ledger.database.tables import Base
+from ledger.database.tables.base import Base
 from ledger.errors import Unavailable
 from ledger.settings import Settings
 

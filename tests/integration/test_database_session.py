@@ -15,7 +15,7 @@ from pydantic import SecretStr
 import migrations
 from ledger.database.embedded import EmbeddedPostgres
 from ledger.database.session import Database, open_database
-from ledger.database.tables import Principal
+from ledger.database.tables.principals import Principal
 from ledger.errors import Unavailable
 from ledger.settings import Settings
 from tests.external_postgres import external_postgres

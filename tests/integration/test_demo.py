@@ -1,6 +1,7 @@
 """`lawful demo`, as a stranger types it, with the networks of the repository; then once more in the same folder."""
 
 import json
+import signal
 import subprocess
 import zlib
 from pathlib import Path
@@ -61,6 +62,10 @@ def test_the_demo_shows_what_happens_to_copies_and_ends_by_itself(tmp_path: Path
 
     report = json.loads((tmp_path / "here" / "report.json").read_text())
     assert report["record_id"] == first["record"]["id"]
+    outcomes = {each["axis"]: each["outcome"] for each in report["evidence"]["findings"]}
+    assert outcomes.keys() >= {"copy", "style", "content"}
+    assert "cannot_tell" not in (outcomes["copy"], outcomes["content"]), "its collection is large enough for both"
+    assert outcomes["style"] == "cannot_tell", "twelve studios do not tell how a thirteenth may draw"
     decode((tmp_path / "here" / "generated.png").read_bytes())
     assert all((tmp_path / "here" / row["file"]).is_file() for row in first["copies"])
 
@@ -82,6 +87,29 @@ def test_the_demo_runs_again_in_the_same_folder(tmp_path: Path) -> None:
     assert second["collection"]["snapshot"] == first["collection"]["snapshot"]
     assert second["collection"]["added"] == 0
     assert [row["answers"] for row in second["copies"]] == [row["answers"] for row in first["copies"]]
+
+
+@pytest.mark.slow
+def test_a_demo_interrupted_while_it_indexes_leaves_nothing_running(tmp_path: Path) -> None:
+    works = tmp_path / "here" / "collection"  # drawn already, so that only indexing takes a while
+    works.mkdir(parents=True)
+    (works / "boat.png").write_bytes(encode_png(picture(1)))
+    (works / "works.csv").write_text("path,artist\nboat.png,Ada\n")
+    argv = Invocation(None, OVERRIDES).argv("demo", "--folder", "here")
+    with subprocess.Popen(
+        argv, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("indexing"):
+                process.send_signal(signal.SIGINT)  # to it alone: what it started has to be told by it
+                break
+        told = process.stderr.read()
+    assert process.returncode == 130, told
+    assert "run it again to go on with the same ledger" in told
+    # The database's server stops when the last process that uses it has gone.
+    cluster = (tmp_path / "here" / "ledger" / "postgres" / "cluster").resolve()
+    assert not (cluster / "data" / "postmaster.pid").exists()
 
 
 # ---- the copies ----------------------------------------------------------------------------------------------------

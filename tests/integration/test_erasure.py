@@ -17,7 +17,8 @@ from PIL import Image
 
 from attribution.fingerprints import fingerprint
 from ledger import erasure, issue, lookup, verifications
-from ledger.database.tables import Generation, Record, Stamp
+from ledger.abandonment import abandon
+from ledger.database.tables.records import Generation, Record, Stamp
 from ledger.errors import Conflict, NotFound
 from ledger.log import entries
 from ledger.log.statements import parse_statement
@@ -274,7 +275,7 @@ def test_a_record_in_the_making_is_not_erased_and_an_abandoned_one_is(runtime: R
         erasure.erase(runtime, record_id, **ERASING)
     assert refusal.value.code == "record_unfinished"
     failure = {"code": "prompt_refused", "detail": f"cannot draw {NAME}", "next_step": "-", "status": 400}
-    issue.abandon(runtime, record_id, failure)
+    abandon(runtime, record_id, failure)
     assert found(runtime, [Needle.text("name", NAME)])
     assert erasure.erase(runtime, record_id, **ERASING) == erasure.Erasure(None, None)
     assert found(runtime, [Needle.text("name", NAME)]) == {}

@@ -13,12 +13,11 @@ import pytest
 import sqlalchemy as sa
 from PIL import Image
 
-from ledger import genesis
 from ledger.client import Ledger
-from ledger.database.tables import Generation, Record, Stamp
+from ledger.database.tables.records import Generation, Record, Stamp
 from ledger.errors import BadRequest, NotAllowed, NotFound, Unavailable
 from ledger.log.statements import commitment
-from ledger.runtime import Runtime, open_runtime, sequencing
+from ledger.runtime import Runtime
 from ledger.settings import Settings
 
 from .conftest import picture
@@ -28,11 +27,8 @@ pytestmark = pytest.mark.postgres
 
 
 @pytest.fixture
-def runtime(settings: Settings) -> Iterator[Runtime]:
-    settings = with_a_port(settings)
-    genesis.found(settings)
-    with open_runtime(settings) as opened, sequencing(opened):
-        yield opened
+def settings(settings: Settings) -> Settings:
+    return with_a_port(settings)
 
 
 @pytest.fixture

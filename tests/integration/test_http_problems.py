@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from litestar.testing import TestClient
 
 from ledger import issue, lookup
+from ledger.abandonment import abandon
 from ledger.errors import StorageFull
 from ledger.runtime import Runtime
 from ledger.storage import Storage
@@ -181,7 +182,7 @@ def test_an_abandoned_generation_answers_with_what_ended_it(runtime: Runtime) ->
             idempotency_key="order-1",
             max_prompt_chars=100,
         )
-    issue.abandon(
+    abandon(
         runtime, record_id, {"code": "prompt_refused", "detail": "no", "next_step": "say it otherwise", "status": 422}
     )
     with serving(runtime) as client:

@@ -7,7 +7,7 @@ import uuid
 import pytest
 from PIL import Image
 
-from ledger.database.tables import Record
+from ledger.database.tables.records import Record
 from ledger.erasure import erase
 from ledger.log.verify import check_tlog_proof
 from ledger.runtime import Runtime

@@ -5,7 +5,8 @@ import datetime as dt
 import pytest
 import sqlalchemy as sa
 
-from ledger.database.tables import ApiKey, Record
+from ledger.database.tables.principals import ApiKey
+from ledger.database.tables.records import Record
 from ledger.runtime import Runtime
 
 from .http_ledger import api_key, generated, looked, png, serving, stamped

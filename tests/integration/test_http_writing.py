@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import sqlalchemy as sa
 
-from ledger.database.tables import Generation, Record, Stamp, Verification
+from ledger.database.tables.records import Generation, Record, Stamp, Verification
 from ledger.runtime import Runtime
 
 from .http_ledger import EVIDENCE, api_key, do, png, serving, working

@@ -10,8 +10,11 @@ import sqlalchemy as sa
 from attribution.evidence import Evidence
 from attribution.fingerprints import fingerprint
 from ledger import issue, lookup
+from ledger.abandonment import ABANDONED, abandon
 from ledger.credentials.read import read_credential
-from ledger.database.tables import LogEntry, LogOutbox, Principal, Record
+from ledger.database.tables.log import LogEntry, LogOutbox
+from ledger.database.tables.principals import Principal
+from ledger.database.tables.records import Record
 from ledger.errors import BadRequest, Conflict
 from ledger.log.statements import parse_statement
 from ledger.runtime import Runtime, open_runtime, sequencing
@@ -112,13 +115,13 @@ def test_a_bad_prompt_is_refused_by_name(runtime: Runtime, prompt: str, code: st
 def test_an_abandoned_record_is_answered_in_the_log_and_never_shown(runtime: Runtime) -> None:
     record_id = accept(runtime)
     issue.sign(runtime, record_id, produced())
-    issue.abandon(runtime, record_id, {"code": "gone", "detail": "", "next_step": ""})
+    abandon(runtime, record_id, {"code": "gone", "detail": "", "next_step": ""})
     with runtime.sessions() as session:
         leaf = session.scalars(sa.select(LogOutbox.leaf_hash)).all()
         assert lookup.by_id(session, record_id).state == "abandoned"
     for each in leaf:
         issue.sequencer.wait(runtime.sessions, runtime.shard, each, 10)
-    assert entries_about(runtime, record_id) == [issue.RECORD, issue.ABANDONED]
+    assert entries_about(runtime, record_id) == [issue.RECORD, ABANDONED]
 
 
 def _issue_and_die(settings: Settings, record_id: uuid.UUID, dies_at: str | None) -> None:

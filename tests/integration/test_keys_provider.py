@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from ledger import genesis
 from ledger.credentials.read import read_credential, trust_list
 from ledger.credentials.write import CredentialRequest, WrittenCredential, new_manifest_urn, write_credential
-from ledger.database.tables import AnnouncedKey, LogCheckpoint, LogEntry, LogOutbox
+from ledger.database.tables.log import AnnouncedKey, LogCheckpoint, LogEntry, LogOutbox
 from ledger.errors import Conflict, Inconsistent, Unavailable
 from ledger.keys import provider as provider_module
 from ledger.keys.announced import announced_public_key

@@ -23,7 +23,7 @@ from ledger.credentials.write import (
     write_credential,
 )
 from ledger.database.session import open_database
-from ledger.database.tables import AnnouncedKey
+from ledger.database.tables.log import AnnouncedKey
 from ledger.errors import Conflict, Inconsistent, LedgerError, NotFound
 from ledger.keys.announced import announced_public_key, announcement, compromised_since, in_force
 from ledger.keys.certificates import new_leaf, new_root, pem

@@ -16,14 +16,17 @@ import pytest
 from click.testing import CliRunner
 
 from ledger.cli import main
-from ledger.errors import Conflict, Inconsistent, LedgerError, StorageFull
+from ledger.database.tables.log import LogWitnessed
+from ledger.errors import Conflict, Inconsistent, LedgerError, NotFound, StorageFull
 from ledger.log import export as exporting
-from ledger.log.cosignatures import Cosigner
+from ledger.log.cosignatures import Cosigner, add_signatures
 from ledger.log.export import export
-from ledger.log.shard import Head
+from ledger.log.notes import Note
+from ledger.log.policy import Policy
+from ledger.log.shard import Head, query_of
 from ledger.runtime import Runtime
 from ledger.storage import Storage
-from ledger.web.log import query_of
+from ledger.witness.entries import record_policy
 
 from . import tiled_log
 from .http_ledger import serving
@@ -350,12 +353,6 @@ def test_a_bucket_is_told_how_its_files_are_to_be_served(quiet: Runtime) -> None
 
 
 def test_where_a_policy_asks_for_witnesses_only_their_checkpoints_are_exported(quiet: Runtime, tmp_path: Path) -> None:
-    from ledger.database.tables import LogWitnessed
-    from ledger.errors import NotFound
-    from ledger.log.cosignatures import add_signatures
-    from ledger.log.notes import Note
-    from ledger.log.policy import Policy
-
     witness = Cosigner.generate("witness.example/w")
     policy = Policy.parse(f"witness one {witness.vkey}\nquorum one\n")
     destination = Storage((tmp_path / "www").as_uri())
@@ -367,13 +364,15 @@ def test_where_a_policy_asks_for_witnesses_only_their_checkpoints_are_exported(q
     with pytest.raises(NotFound) as refused:
         run_with_policy()
     assert refused.value.code == "checkpoint_not_witnessed"
-    grow(quiet, 299)
+    with quiet.sessions.begin() as session:
+        record_policy(session, "2026", quiet.settings.origin, policy, quiet.keys.statements, quiet.clock())
+    grow(quiet, 298)
     with serving(quiet) as client:
         note = client.get("/log/2026/checkpoint").content
     signed = add_signatures(note, witness.cosign(Note.parse(note).text, 1_800_000_000))
     with quiet.sessions.begin() as session:
         session.add(LogWitnessed(shard="2026", size=300, policy_sha256=policy.sha256, note=signed))
-    grow(quiet, 100, first=299)
+    grow(quiet, 100, first=298)
     assert run_with_policy().size == 300
     assert destination.get("checkpoint") == signed
     with web_server(tmp_path / "www") as get:

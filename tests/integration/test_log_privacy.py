@@ -7,6 +7,7 @@ digests has entries that hold none of them.
 
 import ast
 import base64
+import dataclasses
 import hashlib
 import json
 import uuid
@@ -14,18 +15,25 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from msgspec import inspect
 
 import ledger
+from attribution.evidence import Evidence, Identity, Match
 from attribution.fingerprints import fingerprint
+from attribution.gate import GatePolicy, decide
 from ledger import erasure, genesis, grants, issue, submissions
+from ledger.abandonment import abandon
 from ledger.commands.work import api_key_for
-from ledger.database.tables import LogEntry, LogOutbox, Record, Report, Work
+from ledger.database.tables.log import LogEntry, LogOutbox
+from ledger.database.tables.records import Record, Report
+from ledger.database.tables.works import Work
+from ledger.errors import Conflict
 from ledger.log import statement_types
 from ledger.log.declarations import DECLARATION, issuer_of
-from ledger.log.statement_types import TYPES, Described, describe, sign_entry
+from ledger.log.statement_types import PIXELS_DOMAIN, TYPES, Described, describe, sign_entry
 from ledger.log.statements import StatementError, StatementKey, commitment, parse_statement, sign_statement
 from ledger.runtime import Runtime
 
@@ -41,7 +49,7 @@ PROMPT = f"a portrait of {NAME}"
 
 KINDS = {
     "commitment", "public digest", "leaf hash", "public key", "index", "count", "time", "row id", "manifest urn",
-    "code", "operator's text", "operator's document",
+    "code", "rate", "operator's text", "operator's document",
 }  # fmt: skip
 
 PUBLIC = {
@@ -52,6 +60,7 @@ PUBLIC = {
     "WitnessPolicy.sha256": "of a policy that is published",
     "Network.weights_sha256": "of a network's weights, which are no person's",
     "Record.snapshot": "over all works of a collection together; names and titles do not enter it",
+    "Blocked.snapshot": "over all works of a collection together; names and titles do not enter it",
     "Snapshot.digest": "over all works of a collection together; names and titles do not enter it",
     "Snapshot.calibration": "over scores of all works together, and what was fitted to them",
 }
@@ -151,7 +160,7 @@ def everything_done(runtime: Runtime, folder: Path) -> dict[str, bytes]:
     with runtime.sessions() as session:
         work = session.scalars(sa.select(Work)).first()
     assert work is not None
-    grants.change_grant(runtime, work.id, "name", allowed=False, by_role="artist")
+    grants.change_grants(runtime, [work.id], {"name": False}, by_role="artist")
 
     generation = accept(runtime, PROMPT, key=NAME)
     issue.sign(runtime, generation, produced())
@@ -171,7 +180,10 @@ def everything_done(runtime: Runtime, folder: Path) -> dict[str, bytes]:
     do(runtime, stamp, produced().evidence)
     given_up = accept(runtime, PROMPT)
     issue.sign(runtime, given_up, produced(4))
-    issue.abandon(runtime, given_up, {"code": "disk_full", "detail": NAME, "next_step": NAME, "status": 507})
+    abandon(runtime, given_up, {"code": "disk_full", "detail": NAME, "next_step": NAME, "status": 507})
+    blocked = accept(runtime, PROMPT)
+    with pytest.raises(Conflict):
+        issue.sign(runtime, blocked, a_known_work())
     look = looked(runtime, png(3))
 
     key = StatementKey.generate()
@@ -200,9 +212,17 @@ def everything_done(runtime: Runtime, folder: Path) -> dict[str, bytes]:
                     digests[f"{column} of {record.kind} {record.id}"] = value
         for report in session.scalars(sa.select(Report)):
             digests[f"report of {report.record_id}"] = report.sha256
-    for record_id in (generation, look):
+    for record_id in (generation, blocked, look):
         erasure.erase(runtime, record_id, reason="ordered", asked_by="court")
     return digests
+
+
+def a_known_work() -> issue.Produced:
+    """An image that the gate blocks, since it is a work that is credited by name."""
+    work = Match(work_id="w", artist_id="a", artist=NAME, title=f"{NAME} at the window", by="file_sha256")
+    evidence = Evidence(statement=f"It is by {NAME}.", identity=Identity(works=[work]))
+    gate = decide(evidence, refused=True, policy=GatePolicy(identity="block"))
+    return dataclasses.replace(produced(5), evidence=msgspec.structs.replace(evidence, gate=gate))
 
 
 def payloads(runtime: Runtime) -> list[Mapping[str, Any]]:
@@ -243,7 +263,7 @@ def test_what_an_entry_commits_to_opens_with_the_rows_salt_and_with_no_other(run
     of_record = parse_statement(bytes(record.statement or b"")).payload["commitments"]
     of_file = parse_statement(record.issued_statement).payload["commitments"]
     opened = {
-        (issue.PIXELS_DOMAIN, of_record["pixels"]): record.pixel_sha256,
+        (PIXELS_DOMAIN, of_record["pixels"]): record.pixel_sha256,
         (issue.REPORT_DOMAIN, of_record["report"]): report,
         (issue.FILE_DOMAIN, of_file["file"]): record.file_sha256,
         (issue.CLAIM_DOMAIN, of_file["claim"]): record.claim_sha256,

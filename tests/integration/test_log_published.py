@@ -413,6 +413,13 @@ def cosign(database: Database, size: int, witness: Cosigner) -> None:
 @pytest.fixture
 def witnessed_to_2(database: Database, signer: NoteSigner, file: HeadFile, witness: Cosigner) -> None:
     written(database, signer, file, 2, 5)
+    with contextlib.closing(database.connect()) as connection:
+        connection.execute(
+            "INSERT INTO log_policies (shard, number, sha256, text, leaf_hash)"
+            " VALUES (%s, 0, sha256('p'), 'p', sha256('its entry'))",
+            (SHARD,),
+        )
+        connection.commit()
     cosign(database, 2, witness)
 
 

@@ -13,7 +13,8 @@ import pytest
 import sqlalchemy as sa
 from litestar.testing import TestClient
 
-from ledger.database.tables import LogTimestamp, LogWitnessed, Record
+from ledger.database.tables.log import LogTimestamp, LogWitnessed
+from ledger.database.tables.records import Record
 from ledger.log import entries, merkle
 from ledger.log.cosignatures import Cosigner, add_signatures
 from ledger.log.notes import Note
@@ -21,6 +22,7 @@ from ledger.log.policy import Policy
 from ledger.log.receipts import verify_receipt
 from ledger.log.verify import check_tlog_proof
 from ledger.runtime import Runtime
+from ledger.witness.entries import record_policy
 
 from . import tiled_log
 from .http_ledger import generated, served, serving, with_a_port
@@ -202,22 +204,24 @@ def test_with_a_policy_the_checkpoint_is_the_newest_that_its_witnesses_signed(qu
         assert (refused.status_code, refused.json()["code"]) == (404, "checkpoint_not_witnessed")
         assert client.get("/v1/log").json()["witnesses"][0]["cosigned_at"] is None
 
+        with runtime.sessions.begin() as session:
+            record_policy(session, "2026", settings.origin, policy, quiet.keys.statements, quiet.clock())
         grow(quiet, 5)
         note = ask(client, "checkpoint/integrated").content
         signed = add_signatures(note, witness.cosign(Note.parse(note).text, 1_800_000_000))
         with runtime.sessions.begin() as session:
-            session.add(LogWitnessed(shard="2026", size=6, policy_sha256=policy.sha256, note=signed))
+            session.add(LogWitnessed(shard="2026", size=7, policy_sha256=policy.sha256, note=signed))
             session.add(LogWitnessed(shard="2026", size=1, policy_sha256=bytes(32), note=b"of another policy"))
         grow(quiet, 5, first=5)
 
         assert ask(client, "checkpoint").content == signed
-        assert tiled_log.checkpoint(signed, quiet.keys.log.vkey)[0] == 6
-        assert tiled_log.checkpoint(ask(client, "checkpoint/integrated").content, quiet.keys.log.vkey)[0] == 11
-        assert len(tiled_log.read_log(reader(client), quiet.keys.log.vkey)) == 6
+        assert tiled_log.checkpoint(signed, quiet.keys.log.vkey)[0] == 7
+        assert tiled_log.checkpoint(ask(client, "checkpoint/integrated").content, quiet.keys.log.vkey)[0] == 12
+        assert len(tiled_log.read_log(reader(client), quiet.keys.log.vkey)) == 7
         published = client.get("/log/policy").text
         assert published == f"log {quiet.keys.log.vkey} http://127.0.0.1:8000/log/2026\n{text}"
         found = client.get("/v1/log").json()
-        assert (found["size"], found["witnessed_size"]) == (11, 6)
+        assert (found["size"], found["witnessed_size"]) == (12, 7)
         leaves = [merkle.leaf_hash(b"entry %d" % number).hex() for number in (0, 9)]
         first = client.get(f"/v1/statements/{leaves[0]}/proof?until=witnessed")
         reading = check_tlog_proof(b"entry 0", first.content, [quiet.keys.log.vkey], policy=policy)

@@ -1,5 +1,6 @@
-"""A near copy is stopped before anything of it is kept, and whoever asked learns why; a warned one says so."""
+"""A near copy is stopped, whoever asked learns why, and so does the public log; a warned one says so."""
 
+import hashlib
 import json
 import uuid
 from collections.abc import Callable
@@ -10,17 +11,24 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner, Result
+from sqlalchemy.orm import Session
 
-from attribution.evidence import Evidence
+from attribution.evidence import Evidence, from_json
 from attribution.gate import GatePolicy
 from ledger import issue, lookup
+from ledger.abandonment import EVIDENCE_DOMAIN, abandon, failure, refuse_blocked
 from ledger.cli import main
 from ledger.credentials.read import read_credential
-from ledger.database.tables import LogEntry, LogOutbox, Picture, Record
+from ledger.database.session import open_database
+from ledger.database.tables.log import LogEntry, LogOutbox
+from ledger.database.tables.records import Picture, Record, Report
 from ledger.erasure import erase
 from ledger.errors import Conflict, LedgerError
 from ledger.gate import policy_of
-from ledger.log.statements import parse_statement
+from ledger.log import entries
+from ledger.log.notes import TlogProof
+from ledger.log.statement_types import PIXELS_DOMAIN
+from ledger.log.statements import commitment, parse_statement
 from ledger.runtime import Runtime
 from ledger.settings import Settings
 from models.images import encode_png
@@ -51,13 +59,18 @@ def refuse(runtime: Runtime, record_id: uuid.UUID, evidence: Evidence = BLOCKED)
     """What a worker does with an image that the gate blocks: it tries to sign, and abandons what is refused."""
     with pytest.raises(Conflict) as refusal:
         do(runtime, record_id, evidence)
-    error = refusal.value
-    issue.abandon(
-        runtime,
-        record_id,
-        {"code": error.code, "detail": error.detail, "next_step": error.next_step, "status": error.status},
-    )
-    return error
+    leaf = abandon(runtime, record_id, failure(refusal.value))
+    assert leaf is not None
+    entries.wait(runtime.sessions, runtime.shard, leaf, 20)
+    return refusal.value
+
+
+def said_of(runtime: Runtime, record_id: uuid.UUID) -> list[dict[str, Any]]:
+    """What the log says that names the record."""
+    with runtime.sessions() as session:
+        logged = [*session.scalars(sa.select(LogEntry.entry)), *session.scalars(sa.select(LogOutbox.entry))]
+    payloads = [parse_statement(entry).payload for entry in logged]
+    return [payload for payload in payloads if payload.get("record_id") == str(record_id)]
 
 
 def wish(runtime: Runtime, key: str | None = None) -> uuid.UUID:
@@ -95,7 +108,7 @@ def test_the_policy_is_what_the_settings_say(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("ask", [wish, stamp], ids=["generation", "stamp"])
-def test_nothing_of_a_blocked_image_is_kept_logged_or_served(
+def test_of_a_blocked_image_no_pixel_is_kept_and_nothing_is_served(
     runtime: Runtime, ask: Callable[[Runtime], uuid.UUID]
 ) -> None:
     record_id = ask(runtime)
@@ -103,18 +116,84 @@ def test_nothing_of_a_blocked_image_is_kept_logged_or_served(
     assert (error.code, error.status) == ("near_copy_blocked", 409)
     with runtime.sessions() as session:
         assert lookup.by_id(session, record_id).state == "abandoned"
-        assert session.get_one(Record, record_id).leaf_hash is None
+        assert lookup.find(session, pixel_sha256=pixels_of(session, record_id)) == []
         assert session.scalar(sa.select(sa.func.count()).select_from(Picture)) == 0
-        logged = [
-            *session.scalars(sa.select(LogEntry.entry)), *session.scalars(sa.select(LogOutbox.entry))
-        ]  # fmt: skip
         with pytest.raises(LedgerError):
             lookup.report(session, record_id)
         with pytest.raises(LedgerError):
             lookup.file_key(session, record_id)
-    assert str(record_id) not in {parse_statement(entry).payload.get("record_id") for entry in logged}
     for prefix in ("sources", "files"):
         assert list(runtime.storage.stored(prefix)) == []
+
+
+def pixels_of(session: Session, record_id: uuid.UUID) -> str:
+    pixels = session.get_one(Record, record_id).pixel_sha256
+    assert pixels is not None
+    return pixels.hex()
+
+
+@pytest.mark.parametrize("ask", [wish, stamp], ids=["generation", "stamp"])
+def test_the_log_says_of_a_blocked_image_by_which_reasons_and_policy_and_nothing_else(
+    runtime: Runtime, ask: Callable[[Runtime], uuid.UUID]
+) -> None:
+    record_id = ask(runtime)
+    refuse(runtime, record_id)
+    (said,) = said_of(runtime, record_id)
+    assert said["type"] == "lawful-ledger/blocked/1"
+    assert said["kind"] == ("generation" if ask is wish else "stamp")
+    assert said["reasons"] == ["copy_of_work", "artist_refused"]
+    assert said["policy"] == {"identity": "warn", "copy": "block", "refused": "warn", "alpha": "0.001"}
+    assert said["snapshot"] == "ab" * 32
+    text = json.dumps(said)
+    for word in ("Wheat Field", "Gogh", "wheat", "0.0005", "41.7", DRAWN):
+        assert word not in text
+
+
+def test_the_evidence_of_a_refusal_opens_the_logs_commitment_until_it_is_erased(runtime: Runtime) -> None:
+    record_id = wish(runtime)
+    refuse(runtime, record_id)
+    (said,) = said_of(runtime, record_id)
+    with runtime.sessions() as session:
+        record, kept = session.get_one(Record, record_id), session.get_one(Report, record_id)
+    assert record.salt is not None
+    assert record.pixel_sha256 is not None
+    assert from_json(kept.body) == BLOCKED
+    assert kept.sha256 == hashlib.sha256(kept.body).digest()
+    assert said["commitments"] == {
+        "evidence": commitment(EVIDENCE_DOMAIN, record.salt, kept.sha256).hex(),
+        "pixels": commitment(PIXELS_DOMAIN, record.salt, record.pixel_sha256).hex(),
+    }
+    erase(runtime, record_id, reason="requested", asked_by="artist")
+    with runtime.sessions() as session:
+        view = lookup.by_id(session, record_id)
+        assert session.get(Report, record_id) is None
+        assert session.get_one(Record, record_id).salt is None
+        assert view.log is not None
+        entry = lookup.by_index(session, runtime.shard, view.log.index)
+    assert (view.redacted, view.blocked) == (True, None)
+    assert (entry.answer, entry.payload) == ("redacted", None)
+
+
+def test_a_worker_killed_between_refusal_and_answer_finds_it_refused_and_logs_it_once(runtime: Runtime) -> None:
+    record_id = wish(runtime)
+    with pytest.raises(Conflict):
+        do(runtime, record_id, BLOCKED)
+    do(runtime, record_id, BLOCKED)  # the job again, by another worker: there is nothing left to do
+    with runtime.sessions() as session:
+        record = session.get_one(Record, record_id)
+        assert record.failure is not None
+        assert (record.state, record.failure["code"]) == ("abandoned", "near_copy_blocked")
+    assert len(said_of(runtime, record_id)) == 1
+
+
+def test_a_record_given_up_before_it_is_judged_is_not_called_blocked(runtime: Runtime) -> None:
+    record_id = wish(runtime)
+    abandon(runtime, record_id, {"code": "disk_full", "detail": "", "next_step": "", "status": 507})
+    with pytest.raises(Conflict):
+        refuse_blocked(runtime, record_id, BLOCKED, "00" * 32, None)
+    with runtime.sessions() as session:
+        assert lookup.by_id(session, record_id).blocked is None
+    assert said_of(runtime, record_id) == []
 
 
 def test_whoever_asked_is_told_why_and_what_next(runtime: Runtime) -> None:
@@ -124,6 +203,9 @@ def test_whoever_asked_is_told_why_and_what_next(runtime: Runtime) -> None:
     with serving(runtime) as client:
         problem = client.get(f"/v1/generations/{record_id}", headers=authorized).json()
         page = client.get(f"/r/{record_id}", headers=HTML)
+        record = client.get(f"/v1/records/{record_id}").json()
+        proof = client.get(f"/v1/records/{record_id}/proof")
+        entry = client.get(f"/v1/log/entries/{record['log']['index']}").json()
     assert (problem["status"], problem["code"]) == (409, "near_copy_blocked")
     assert "a copy of “Wheat Field” by Vincent van Gogh (an image that copies nothing reaches this" in problem["detail"]
     assert problem["detail"].endswith("reasons: copy_of_work, artist_refused")
@@ -134,6 +216,17 @@ def test_whoever_asked_is_told_why_and_what_next(runtime: Runtime) -> None:
     for said in ("given up", "“Wheat Field” by Vincent van Gogh", "near_copy_blocked", "What to do:", "ask the artist"):
         assert said in page.text
     assert "<img" not in page.text
+    assert f"in its entry {record['log']['index']}" in page.text
+    assert "alpha 0.001, copy block" in page.text
+    (said,) = said_of(runtime, record_id)
+    assert record["blocked"] == {
+        "reasons": said["reasons"],
+        "policy": said["policy"],
+        "evidence": said["commitments"]["evidence"],
+        "created_at": said["created_at"],
+    }
+    assert entry["payload"] == said
+    assert TlogProof.parse(proof.content).index == record["log"]["index"]
     assert wish(runtime, key="order-1") == record_id, "asked again, it is the same refusal"
 
 
@@ -217,7 +310,7 @@ def answer(result: Result, exit_code: int = 0) -> Any:
 
 @pytest.mark.slow
 def test_the_command_line_stops_what_is_blocked_and_repeats_a_warning(
-    lawful: Callable[..., Result], tmp_path: Path
+    lawful: Callable[..., Result], settings: Settings, tmp_path: Path
 ) -> None:
     ask = ("stamp", "collection/Ada/Boat 1.png", "-o", "out.png")
     refused = answer(lawful(*ask, "--json", gate_identity="block"), exit_code=3)["error"]
@@ -225,6 +318,13 @@ def test_the_command_line_stops_what_is_blocked_and_repeats_a_warning(
     assert "“Boat 1” by Ada, pixel for pixel" in refused["detail"]
     assert "LAWFUL_GATE_IDENTITY" in refused["next_step"]
     assert not (tmp_path / "out.png").exists()
+    with open_database(settings) as database, database.sessions() as session:
+        record_id = session.scalars(sa.select(Record.id).where(Record.state == "abandoned")).one()
+    (record,) = answer(lawful("lookup", str(record_id), "--json"))["records"]
+    assert record["blocked"]["reasons"] == ["identical_work", "artist_refused"]
+    assert record["log"] is not None, "no worker runs, so the command itself waits for its entry"
+    told_by_lookup = lawful("lookup", str(record_id)).stdout
+    assert "refused   by the near-copy gate (identical_work, artist_refused)" in told_by_lookup
     warned = lawful(*ask)
     assert warned.exit_code == 0, warned.output
     assert "warning: Issued with a warning: it is “Boat 1” by Ada, pixel for pixel" in warned.stderr

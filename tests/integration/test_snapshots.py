@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from attribution.snapshot import ReferenceWork
 from ledger import grants, snapshots
-from ledger.database.tables import Calibration, Collection, Snapshot, Work
+from ledger.database.tables.works import Calibration, Collection, Snapshot, Work
 from ledger.errors import Conflict
 from ledger.runtime import Runtime
 from models.images import encode_png
@@ -50,7 +50,7 @@ def test_a_grant_that_changes_a_likeness_counts_at_once_and_is_calibrated_later(
 ) -> None:
     indexed = run(runtime, folder_of_works(tmp_path / "works"))
     before = newest(runtime)
-    grants.change_grant(runtime, a_work(runtime), "compare", False, "artist")
+    grants.change_grants(runtime, [a_work(runtime)], {"compare": False}, by_role="artist")
     frozen = newest(runtime)
     assert frozen.digest != before.digest
     assert frozen.calibration is None
@@ -71,7 +71,7 @@ def test_a_grant_that_changes_a_likeness_counts_at_once_and_is_calibrated_later(
 def test_a_grant_to_learn_changes_no_likeness_and_keeps_the_calibration(runtime: Runtime, tmp_path: Path) -> None:
     run(runtime, folder_of_works(tmp_path / "works"))
     before = newest(runtime)
-    grants.change_grant(runtime, a_work(runtime), "train", False, "artist")
+    grants.change_grants(runtime, [a_work(runtime)], {"train": False}, by_role="artist")
     after = newest(runtime)
     assert after.digest != before.digest
     assert after.calibration == before.calibration
@@ -80,7 +80,7 @@ def test_a_grant_to_learn_changes_no_likeness_and_keeps_the_calibration(runtime:
 def test_a_collection_that_changes_while_it_is_calibrated_is_calibrated_again(runtime: Runtime, tmp_path: Path) -> None:
     run(runtime, folder_of_works(tmp_path / "works"))
     work = a_work(runtime)
-    grants.change_grant(runtime, work, "compare", False, "artist")
+    grants.change_grants(runtime, [work], {"compare": False}, by_role="artist")
 
     class Disturbed(Colours):
         """An artist withdraws a name while the first calibration runs."""
@@ -89,7 +89,7 @@ def test_a_collection_that_changes_while_it_is_calibrated_is_calibrated_again(ru
             if self.calibrated == 0:
                 with runtime.sessions() as other:
                     last = other.scalars(sa.select(Work.id).order_by(Work.id.desc()).limit(1)).one()
-                grants.change_grant(runtime, last, "name", False, "artist")
+                grants.change_grants(runtime, [last], {"name": False}, by_role="artist")
             return super().calibrate(session, collection_id, works)
 
     embedder = Disturbed()
@@ -102,7 +102,7 @@ def test_a_collection_that_changes_while_it_is_calibrated_is_calibrated_again(ru
 def test_a_collection_that_never_stands_still_is_said_to_be_so(runtime: Runtime, tmp_path: Path) -> None:
     run(runtime, folder_of_works(tmp_path / "works"))
     work = a_work(runtime)
-    grants.change_grant(runtime, work, "compare", False, "artist")
+    grants.change_grants(runtime, [work], {"compare": False}, by_role="artist")
 
     class Restless(Colours):
         def calibrate(self, session: Session, collection_id: uuid.UUID, works: Sequence[ReferenceWork]) -> bytes:
@@ -110,7 +110,7 @@ def test_a_collection_that_never_stands_still_is_said_to_be_so(runtime: Runtime,
             with runtime.sessions() as other:
                 chosen = other.scalars(sa.select(Work.id).order_by(Work.id).offset(self.calibrated)).first()
             assert chosen is not None
-            grants.change_grant(runtime, chosen, "name", False, "artist")
+            grants.change_grants(runtime, [chosen], {"name": False}, by_role="artist")
             return content
 
     embedder = Restless()

@@ -18,7 +18,8 @@ from litestar.testing import TestClient
 
 from ledger import submissions
 from ledger.cli import main
-from ledger.database.tables import LogEntry, LogOutbox, Principal, Submission, SubmitterKey
+from ledger.database.tables.log import LogEntry, LogOutbox
+from ledger.database.tables.principals import Principal, Submission, SubmitterKey
 from ledger.errors import Conflict, NotFound
 from ledger.genesis import new_api_key
 from ledger.log.statements import StatementKey, parse_statement, sign_statement, verify_statement

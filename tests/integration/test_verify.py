@@ -14,7 +14,7 @@ from PIL import Image
 from ledger import erasure, issue, lookup, verdict, verify
 from ledger.credentials.read import read_credential
 from ledger.credentials.write import CredentialRequest, new_manifest_urn, write_credential
-from ledger.database.tables import Record
+from ledger.database.tables.records import Record
 from ledger.errors import BadRequest, NotFound
 from ledger.keys.ring import KeyRing, init_keys
 from ledger.log.merkle import leaf_hash

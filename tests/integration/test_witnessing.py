@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from ledger import doctor, genesis
 from ledger.cli import main
-from ledger.database.tables import LogPolicy, LogWitness, LogWitnessed
+from ledger.database.tables.log import LogPolicy, LogWitness, LogWitnessed
 from ledger.errors import BadRequest, Unavailable
 from ledger.log.cosignatures import Cosigner, cosigned_at
 from ledger.log.entries import proof, wait

@@ -10,8 +10,10 @@ import pytest
 import sqlalchemy as sa
 
 from ledger import catalog, genesis, issue, jobs, lookup, verifications, worker
+from ledger.abandonment import abandon
 from ledger.credentials.read import read_credential
-from ledger.database.tables import Principal, Record
+from ledger.database.tables.principals import Principal
+from ledger.database.tables.records import Record
 from ledger.errors import LedgerError, Unavailable
 from ledger.examiner import Examiner
 from ledger.runtime import Runtime, open_runtime
@@ -167,7 +169,7 @@ def test_a_look_that_fails_for_good_keeps_no_picture(ledger: Runtime) -> None:
     with ledger.sessions.begin() as session:
         image = encode_png(picture(8))
         record_id = verifications.accept_verification(session, ledger, image=image, principal_id=None)
-    issue.abandon(ledger, record_id, {"code": "gone", "detail": "", "next_step": "", "status": 500})
+    abandon(ledger, record_id, {"code": "gone", "detail": "", "next_step": "", "status": 500})
     with pytest.raises(LedgerError) as error:
         ledger.storage.get(f"uploads/{record_id}")
     assert error.value.code == "file_missing"

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from ledger.credentials.read import CredentialReading
 from ledger.file_proof import CONTRADICTIONS, LedgerClaim, Trust, read_ledger_claim
-from ledger.issue import PIXELS_DOMAIN, RECORD, REPORT_DOMAIN
+from ledger.issue import RECORD, REPORT_DOMAIN
 from ledger.log import merkle
 from ledger.log.announcements import GENESIS, KEYS, Announcement, PublicKey, Retirement
 from ledger.log.cosignatures import Cosigner, add_signatures
 from ledger.log.notes import Checkpoint, NoteError, NoteSigner, TlogProof, sign_note
 from ledger.log.policy import Policy
-from ledger.log.statement_types import sign_entry
+from ledger.log.statement_types import PIXELS_DOMAIN, sign_entry
 from ledger.log.statements import StatementKey, commitment, sign_statement
 
 NOW = "2026-11-22T10:00:00+00:00"

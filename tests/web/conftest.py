@@ -6,8 +6,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from ledger import genesis
-from ledger.runtime import Runtime, open_runtime, sequencing
+from ledger.runtime import Runtime
 from ledger.settings import Settings
 
 from ..integration.http_ledger import served, with_a_port  # noqa: TID252 - tests are no package
@@ -17,12 +16,9 @@ CHROMIUM = next((found for name in NAMES if (found := shutil.which(name))), None
 
 
 @pytest.fixture
-def runtime(settings: Settings) -> Iterator[Runtime]:
-    """The ledger behind the site, founded, with a sequencer beside it. Its settings name the port that is served."""
-    settings = with_a_port(settings)
-    genesis.found(settings)
-    with open_runtime(settings) as opened, sequencing(opened):
-        yield opened
+def settings(settings: Settings) -> Settings:
+    """Those of the ledger behind the site; they name the port that is served."""
+    return with_a_port(settings)
 
 
 @pytest.fixture

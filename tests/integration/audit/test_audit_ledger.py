@@ -10,26 +10,26 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from ledger import erasure, genesis
+from attribution.gate import GatePolicy
+from ledger import erasure
 from ledger.audit.auditor import Reading
 from ledger.audit.fetch import HttpLog
 from ledger.audit.trust import Trust
 from ledger.audit.watch import Auditor, Told
+from ledger.errors import Conflict
 from ledger.log import entries
 from ledger.log.statements import sign_statement
-from ledger.runtime import Runtime, open_runtime, sequencing
+from ledger.runtime import Runtime
 from ledger.settings import Settings
-from tests.integration.http_ledger import generated, looked, png, served, with_a_port
+from tests.integration.http_ledger import FOUND, generated, looked, png, served, with_a_port
+from tests.integration.http_ledger import told as judged
 
 pytestmark = pytest.mark.postgres
 
 
 @pytest.fixture
-def runtime(settings: Settings) -> Iterator[Runtime]:
-    settings = with_a_port(settings)
-    genesis.found(settings)
-    with open_runtime(settings) as opened, sequencing(opened):
-        yield opened
+def settings(settings: Settings) -> Settings:
+    return with_a_port(settings)
 
 
 @pytest.fixture
@@ -85,6 +85,21 @@ def test_every_statement_of_a_ledger_in_use_is_verified_and_told_by_type(
         "lawful-ledger/issued/1": 1,
         "lawful-ledger/erased/1": 1,
     }
+
+
+def test_what_the_gate_refused_is_told_by_reason_and_stands_under_the_root(
+    url: str, runtime: Runtime, state: Path
+) -> None:
+    for _ in range(2):
+        with pytest.raises(Conflict):
+            generated(runtime, evidence=judged(FOUND, policy=GatePolicy(copy="block")))
+    append(runtime, statements(runtime, 0, 1))  # behind them, so they are in the log
+    seen = look(url, runtime, state)
+    assert codes(seen) == []
+    assert seen.report.types["lawful-ledger/blocked/1"] == 2
+    assert seen.report.blocked == {"copy_of_work": 2}
+    (said,) = [line for line in seen.report.shown if "gate" in line]
+    assert said == "2 entries read say that the ledger's near-copy gate refused an image: copy_of_work 2."
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from attribution.calibration import (
+    Between,
     Null,
+    balanced,
     benjamini_hochberg,
+    calibration_noise,
     clopper_pearson,
     clustered_interval,
     clustered_rate_interval,
@@ -86,6 +89,74 @@ def test_a_null_comes_back_from_its_bytes(scores: list[float]) -> None:
 def test_a_damaged_null_is_refused(damage) -> None:
     with pytest.raises(ValueError, match=r"."):
         Null.from_bytes(damage(Null.of([0.25, 0.5, 0.75]).to_bytes()))
+
+
+def by_artists(rng: np.random.Generator, artists: int, each: int, between: float) -> tuple[np.ndarray, np.ndarray]:
+    """Skewed scores of artists, a part `between` of whose variance lies between artists; and who made which."""
+    codes = np.repeat(np.arange(artists), each)
+    own, within = rng.exponential(size=artists), rng.exponential(size=artists * each)
+    return np.sqrt(between) * own[codes] + np.sqrt(1 - between) * within, codes
+
+
+@pytest.mark.parametrize("between", [0.0, 0.5], ids=["alike", "different"])
+def test_a_ninth_artist_passes_as_often_as_alpha_says_though_only_eight_are_known(between: float) -> None:
+    rng = np.random.default_rng(11)
+    counted, corrected = [], []
+    for _ in range(400):
+        scores, codes = by_artists(rng, 9, 50, between)
+        known = codes < 8
+        counted.append(np.mean(Null.of(scores[known], artists=8).p_values(scores[~known]) <= 0.01))
+        corrected.append(np.mean(Null.of(scores[known], artists=codes[known]).p_values(scores[~known]) <= 0.01))
+    assert np.mean(corrected) <= 0.012
+    if between:
+        assert np.mean(counted) > 1.4 * np.mean(corrected)  # images counted as if independent promise too much
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=25)
+def test_knowing_the_artists_never_makes_a_p_value_smaller_nor_changes_the_order(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores, codes = by_artists(rng, int(rng.integers(2, 9)), 12, rng.random())
+    asked = rng.exponential(size=40) * 2
+    counted, corrected = Null.of(scores).p_values(asked), Null.of(scores, artists=codes).p_values(asked)
+    assert (corrected >= counted).all()
+    assert (np.diff(corrected[np.argsort(asked)]) <= 0).all()
+    assert (corrected <= 1).all()
+
+
+def test_artists_of_one_image_each_are_independent_images() -> None:
+    scores = np.random.default_rng(0).normal(size=300)
+    told, counted = Null.of(scores, artists=np.arange(300)), Null.of(scores)
+    assert told.p_values(scores) == pytest.approx(counted.p_values(scores), abs=0.002)
+
+
+def test_few_artists_who_differ_cannot_support_a_small_alpha_however_many_their_images() -> None:
+    rng = np.random.default_rng(2)
+    codes = np.repeat(np.arange(4), 500)
+    scores = 3 * codes + rng.normal(size=2000)
+    assert Null.of(scores).enough_for(0.001)
+    assert not Null.of(scores, artists=codes).enough_for(0.01)
+    assert Null.of(scores, artists=codes).threshold(0.01) == np.inf
+    assert Null.of(scores, artists=np.zeros(2000)).smallest_p == pytest.approx(0.5, abs=1e-6)
+
+
+def test_a_threshold_of_artists_is_where_their_p_values_pass() -> None:
+    scores, codes = by_artists(np.random.default_rng(4), 12, 80, 0.2)
+    null = Null.of(scores, artists=codes)
+    cut = null.threshold(0.05)
+    assert cut > Null.of(scores).threshold(0.05)
+    assert null.p_values(cut + 1e-3) <= 0.05 < null.p_values(cut)
+
+
+def test_what_is_known_of_artists_comes_back_from_bytes_to_the_last_bit() -> None:
+    scores, codes = by_artists(np.random.default_rng(6), 7, 30, 0.4)
+    written = Null.of(scores, artists=codes)
+    assert isinstance(written.between, Between)
+    read = Null.from_bytes(written.to_bytes(), artists=7)
+    assert read.between == written.between
+    assert np.array_equal(read.p_values(scores), written.p_values(scores))
+    with pytest.raises(ValueError, match="29 artists do not fit 30"):
+        Null.of(np.zeros(30), artists=np.zeros(29))
 
 
 # Intervals --------------------------------------------------------------------------------------------
@@ -208,6 +279,32 @@ def test_a_model_that_is_as_often_right_as_it_says_has_a_small_error() -> None:
     honest, boastful = rng.random(20_000) < confidences, rng.random(20_000) < confidences / 2
     assert expected_calibration_error(confidences, honest) < 0.02
     assert expected_calibration_error(confidences, boastful) == pytest.approx(0.25, abs=0.02)
+
+
+def test_answers_are_weighed_as_in_the_population_they_are_meant_for() -> None:
+    kinds, artists = np.repeat([0, 1], [4, 6]), np.array([0, 0, 0, 1, 0, 0, 0, 0, 2, 3])
+    weights = balanced(kinds, artists)
+    assert weights.sum() == pytest.approx(1)
+    assert weights[:4].tolist() == pytest.approx([1 / 12, 1 / 12, 1 / 12, 1 / 4])
+    assert weights[4:].tolist() == pytest.approx([1 / 24] * 4 + [1 / 6] * 2)
+    confidences, right = np.array([0.9] * 8 + [0.5] * 2), np.array([False] * 8 + [True, False])
+    even = expected_calibration_error(confidences, right, weights=balanced([0] * 8 + [1] * 2))
+    assert expected_calibration_error(confidences, right) == pytest.approx(0.8 * 0.9)
+    assert even == pytest.approx(0.5 * 0.9)
+    bars = reliability(confidences, right, weights=balanced([0] * 8 + [1] * 2))
+    assert [(bar.n, bar.part) for bar in bars] == [(2, pytest.approx(0.5)), (8, pytest.approx(0.5))]
+
+
+def test_few_answers_of_a_perfect_model_seem_miscalibrated_by_what_is_said_beside_them() -> None:
+    rng = np.random.default_rng(8)
+    confidences = rng.uniform(0.3, 1, size=150)
+    mean, low, high = calibration_noise(confidences, seed=0)
+    assert low < mean < high
+    errors = [expected_calibration_error(confidences, rng.random(150) < confidences) for _ in range(200)]
+    assert np.mean(errors) == pytest.approx(mean, abs=0.005)
+    assert np.mean([low <= error <= high for error in errors]) > 0.88
+    assert expected_calibration_error(confidences, rng.random(150) < confidences - 0.25) > high
+    assert calibration_noise(np.repeat(confidences, 40), seed=0)[0] < mean / 4
 
 
 def test_certain_and_wrong_is_an_error_of_one() -> None:

@@ -59,6 +59,17 @@ def test_copies_score_above_everything_that_copies_nothing(index: CopyIndex) -> 
     assert min(copies) > null.max()
 
 
+def test_a_poor_copy_scores_above_a_drawing_of_the_same_family() -> None:
+    """It shares all its details with the work but for one place, as the faces of one designer do."""
+    index = CopyIndex([extract(WORKS[0])])
+    sibling = WORKS[0].copy()
+    sibling[SIDE // 3 : SIDE // 3 + SIDE // 6, SIDE // 2 : SIDE // 2 + SIDE // 6] = 255 - sibling[0, 0]
+    poor = EDITS["JPEG-30"](WORKS[0], np.random.default_rng(0))
+    copied, related = index.find(poor)[0], index.find(sibling)[0]
+    assert copied.alignment.disagreement < 0.1 < related.alignment.disagreement
+    assert copied.score > related.score
+
+
 def test_a_hidden_work_is_not_looked_at(index: CopyIndex) -> None:
     hidden = np.zeros(len(WORKS), bool)
     hidden[2] = True

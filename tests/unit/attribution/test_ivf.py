@@ -3,11 +3,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from attribution.errors import VectorError
-from attribution.index import Exhaustive, search_files
-from attribution.ivf import FEWEST_WORKS, SUFFIX, Approximate, IvfIndex, code_size, recall_at_k
-from attribution.vector_sets import VectorSet
+from attribution.index import ExactIndex, Exhaustive, search_files
+from attribution.ivf import FEWEST_WORKS, SUFFIX, Approximate, IvfIndex, code_size, index_over, recall_at_k
+from attribution.vector_sets import VectorSet, open_set
 
 ENCODER, DIM, WORKS = "clip@0123456789abcdef", 16, FEWEST_WORKS
 CENTRES = 50
@@ -20,6 +21,12 @@ def clustered(count: int, seed: int) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
+def stored(folder: Path, rows: np.ndarray, encoder: str = ENCODER) -> VectorSet:
+    ids = [f"w{number:06}" for number in range(len(rows))]
+    half = rows.astype("<f2")
+    return open_set(folder, encoder, ids, lambda wanted: [half[[int(name[1:]) for name in wanted]]])
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("ivf")
@@ -27,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def vectors(folder: Path) -> VectorSet:
-    return VectorSet.empty(folder, ENCODER, DIM).add([f"w{n:06}" for n in range(WORKS)], clustered(WORKS, 1))
+    return stored(folder, clustered(WORKS, 1))
 
 
 @pytest.fixture(scope="module")
@@ -85,14 +92,54 @@ def test_the_measured_recall_travels_with_the_answers_and_the_file(folder: Path,
         assert np.array_equal(one, other)
 
 
-def test_works_added_later_are_found_without_training_again(vectors: VectorSet, index: IvfIndex) -> None:
+def test_an_index_lies_beside_its_files_and_is_built_once(tmp_path: Path) -> None:
+    vectors = stored(tmp_path, clustered(WORKS, 1))
+    index = IvfIndex.over(vectors)
+    assert index.recall is not None
+    (path,) = tmp_path.glob(f"*{SUFFIX}")
+    written = path.stat().st_mtime_ns
+    asked = clustered(9, 8)
+    again = IvfIndex.over(stored(tmp_path, clustered(WORKS, 1)))
+    assert path.stat().st_mtime_ns == written
+    assert again.recall == index.recall
+    assert (again.search(asked, 4).rows == index.search(asked, 4).rows).all()
+
+
+def test_works_added_later_are_found_without_training_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     late = clustered(5, 9)
-    grown = vectors.add([f"late {number}" for number in range(5)], late)
-    extended = index.extended(grown)
-    assert (extended.search(late, 1).rows[:, 0] == np.arange(WORKS, WORKS + 5)).all()
-    less = grown.without(["w000000"])
-    assert (index.extended(less).search(late, 1).rows[:, 0] == np.arange(WORKS - 1, WORKS + 4)).all()
-    assert len(index.vectors) == WORKS
+    every = np.concatenate([clustered(WORKS, 1), late])
+    old = IvfIndex.over(stored(tmp_path, every[:WORKS]))
+    monkeypatch.setattr(IvfIndex, "build", lambda *_: pytest.fail("trained again"))
+    index = IvfIndex.over(stored(tmp_path, every))
+    assert (index.search(late, 1).rows[:, 0] == np.arange(WORKS, WORKS + 5)).all()
+    assert len(old) == WORKS
+    assert len(list(tmp_path.glob(f"*{SUFFIX}"))) == 1
+
+
+def test_after_works_have_left_an_index_is_built_anew(tmp_path: Path) -> None:
+    vectors = stored(tmp_path, clustered(WORKS + 1, 1))
+    IvfIndex.over(vectors)
+    fewer = vectors.only(np.arange(WORKS + 1) != 3)
+    index = IvfIndex.over(fewer)
+    asked = fewer.take(np.array([3, 4]))
+    assert index.search(asked, 1).rows[:, 0].tolist() == [3, 4]
+
+
+def test_a_damaged_index_is_said_so_and_built_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    vectors = stored(tmp_path, clustered(WORKS, 1))
+    index = IvfIndex.over(vectors)
+    (path,) = tmp_path.glob(f"*{SUFFIX}")
+    path.write_bytes(path.read_bytes()[:-1])
+    again = IvfIndex.over(vectors)
+    assert "vectors_cut_short" in caplog.text
+    assert again.recall == index.recall
+
+
+def test_what_fits_is_searched_exactly_and_what_does_not_is_not(vectors: VectorSet) -> None:
+    assert isinstance(index_over(clustered(50, 1)), ExactIndex)
+    assert isinstance(index_over(vectors.only(np.arange(len(vectors)) < 100)), ExactIndex)
+    if not torch.cuda.is_available():
+        assert isinstance(index_over(vectors), IvfIndex)
 
 
 def test_the_same_set_and_seed_give_the_same_index(vectors: VectorSet, index: IvfIndex) -> None:
@@ -121,14 +168,14 @@ def test_a_damaged_file_never_reaches_faiss(folder: Path, index: IvfIndex, place
 def test_an_index_is_of_one_state_of_the_collection(folder: Path, vectors: VectorSet, index: IvfIndex) -> None:
     name = index.save(folder)
     with pytest.raises(VectorError, match="another state"):
-        IvfIndex.open(folder, name, vectors.without(["w000001"]))
+        IvfIndex.open(folder, name, vectors.only(np.arange(WORKS) != 1))
     with pytest.raises(VectorError) as caught:
         IvfIndex.open(folder, "0" * 64, vectors)
     assert caught.value.code == "vectors_missing"
 
 
-def test_what_cannot_be_searched_is_refused(folder: Path, index: IvfIndex) -> None:
-    few = VectorSet.empty(folder, ENCODER, DIM).add(["a", "b"], clustered(2, 0))
+def test_what_cannot_be_searched_is_refused(index: IvfIndex) -> None:
+    few = index.vectors.only(np.arange(WORKS) < 2)
     with pytest.raises(VectorError, match="too few"):
         IvfIndex.build(few)
     with pytest.raises(VectorError, match="width 16"):
@@ -136,8 +183,6 @@ def test_what_cannot_be_searched_is_refused(folder: Path, index: IvfIndex) -> No
     for query in (np.full((1, DIM), np.nan, np.float32), np.ones((1, 3), np.float32)):
         with pytest.raises(ValueError, match="finite"):
             index.search(query, 3)
-    with pytest.raises(VectorError, match="the vectors are of csd"):
-        index.extended(VectorSet.empty(folder, "csd@f00", DIM))
 
 
 @pytest.mark.parametrize(("dim", "size"), [(16, 2), (128, 16), (512, 64), (768, 48), (1024, 64), (3200, 50), (7, 7)])

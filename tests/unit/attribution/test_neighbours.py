@@ -18,9 +18,7 @@ def hands(artists: int, each: int, spread: float, seed: int = 0, dim: int = 48) 
 
 def calibrated(vectors: np.ndarray, artists: np.ndarray, pictures: np.ndarray | None = None) -> Null | str:
     ids = [f"work-{row}" for row in range(len(vectors))]
-    return leave_artist_out(
-        ExactIndex(vectors), ids, artists, np.arange(len(vectors)) if pictures is None else pictures
-    )
+    return leave_artist_out(vectors, ids, artists, np.arange(len(vectors)) if pictures is None else pictures)
 
 
 def fitted(vectors: np.ndarray, artists: np.ndarray, pictures: np.ndarray | None = None) -> Null:
@@ -92,7 +90,7 @@ def test_one_picture_under_two_artists_is_no_null() -> None:
 def test_a_background_is_a_null_of_its_best_scores() -> None:
     vectors, artists = hands(9, 12, 1.0, seed=8)
     inside = artists < 5
-    null = against_background(ExactIndex(vectors[inside]), vectors[~inside], artists[~inside])
+    null = against_background(vectors[inside], vectors[~inside], artists[~inside])
     assert isinstance(null, Null)
     assert np.allclose(null.scores, np.sort((vectors[~inside] @ vectors[inside].T).max(axis=1)), atol=1e-6)
     assert null.artists == 4
@@ -103,7 +101,7 @@ def test_the_order_of_works_does_not_matter() -> None:
     order = np.random.default_rng(1).permutation(len(vectors))
     ids = [f"work-{row}" for row in range(len(vectors))]
     pictures = np.arange(len(vectors))
-    other = leave_artist_out(ExactIndex(vectors[order]), [ids[row] for row in order], artists[order], pictures[order])
+    other = leave_artist_out(vectors[order], [ids[row] for row in order], artists[order], pictures[order])
     assert isinstance(other, Null)
     assert np.allclose(fitted(vectors, artists).scores, other.scores, atol=1e-6)
 
@@ -131,6 +129,5 @@ def test_nothing_to_compare_with_is_a_reason() -> None:
     vectors, artists = hands(2, 20, 0.5)
     assert "too few pictures" in str(calibrated(np.repeat(vectors[:1], 40, axis=0), artists, np.zeros(40, np.int64)))
     assert "one artist" in str(calibrated(np.empty((0, 8), np.float32), np.empty(0, np.int64)))
-    empty = ExactIndex(np.empty((0, 48), np.float32))
-    assert "empty" in str(against_background(empty, vectors, artists))
-    assert "too few" in str(against_background(ExactIndex(vectors), vectors[:5], artists[:5]))
+    assert "empty" in str(against_background(np.empty((0, 48), np.float32), vectors, artists))
+    assert "too few" in str(against_background(vectors, vectors[:5], artists[:5]))

@@ -1,5 +1,6 @@
 import math
 import os
+from concurrent.futures.process import BrokenProcessPool
 from operator import methodcaller
 
 import pytest
@@ -25,3 +26,8 @@ def test_what_goes_wrong_in_a_child_goes_wrong_here() -> None:
 
 def test_little_work_is_done_here() -> None:
     assert list(in_processes(8, methodcaller("upper"), ["a", "b"])) == ["A", "B"]
+
+
+def test_a_child_that_is_killed_ends_the_work_with_an_error() -> None:
+    with pytest.raises(BrokenProcessPool):
+        list(in_processes(2, os._exit, [1] * FEW))

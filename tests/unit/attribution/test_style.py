@@ -2,8 +2,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from attribution.calibration import Null, expected_calibration_error
-from attribution.style import StyleModel, StyleReference, fit_style, null_scores
+from attribution.calibration import expected_calibration_error
+from attribution.style import StyleModel, StyleReference, fit_style, null
 
 Vectors = dict[str, np.ndarray]
 
@@ -74,9 +74,10 @@ def test_strangers_are_called_near_as_often_as_p_says() -> None:
     inside = artists < 40
     own, equal = artists[inside], np.arange(inside.sum())
     model = fitted(only(vectors, inside), own)
-    null = Null.of(null_scores(only(vectors, inside), own, own, equal, model))
+    ordinary = null(only(vectors, inside), own, own, equal, model)
+    assert ordinary.artists == 40
     reference = StyleReference(only(vectors, inside), own, own, equal, model)
-    p_values = null.p_values(reference.scores(only(vectors, ~inside)).max(axis=1))
+    p_values = ordinary.p_values(reference.scores(only(vectors, ~inside)).max(axis=1))
     for level in (0.05, 0.2):
         assert (p_values <= level).mean() <= level + 3 * np.sqrt(level * (1 - level) / 20)  # 20 artists, not 200 works
 
@@ -87,11 +88,11 @@ def test_a_background_is_the_null_when_there_is_one() -> None:
     background = {"background": only(vectors, far), "background_artists": artists[far]}
     own, equal = artists[~far], np.arange((~far).sum())
     model = fitted(only(vectors, ~far), own, **background)
-    null = null_scores(only(vectors, ~far), own, own, equal, model, **background)  # type: ignore[arg-type]
-    assert len(null) == far.sum()
-    assert np.isfinite(null).all()
+    ordinary = null(only(vectors, ~far), own, own, equal, model, **background)  # type: ignore[arg-type]
+    assert (ordinary.n, ordinary.artists) == (far.sum(), 6)
+    assert np.isfinite(ordinary.scores).all()
     known = StyleReference(only(vectors, ~far), own, own, equal, model).scores(only(vectors, ~far)).max(axis=1)
-    assert np.median(known) > np.quantile(null, 0.9)
+    assert np.median(known) > np.quantile(ordinary.scores, 0.9)
 
 
 def test_the_same_collection_gives_the_same_model_and_it_travels_as_json() -> None:
@@ -108,7 +109,7 @@ def test_named_and_unnamed_works_of_one_artist_are_left_out_together() -> None:
     groups = np.where(np.arange(48) % 2 == 0, artists, artists + 4)
     model = fit_style(vectors, groups, artists, np.arange(48))
     assert isinstance(model, StyleModel)
-    together = null_scores(vectors, groups, artists, np.arange(48), model)
+    together = null(vectors, groups, artists, np.arange(48), model).scores
     known = StyleReference(vectors, groups, artists, np.arange(48), model).scores(vectors).max(axis=1)
     assert np.quantile(together, 0.9) < np.quantile(known, 0.1)
 
@@ -119,8 +120,8 @@ def test_one_picture_under_two_artists_is_no_null() -> None:
     credited, equal = np.concatenate([artists, np.full(10, 4)]), np.concatenate([np.arange(50), np.arange(10)])
     model = fit_style(doubled, credited, credited, equal)
     assert isinstance(model, StyleModel)
-    told_apart = null_scores(doubled, credited, credited, equal, model)
-    taken_for_two = null_scores(doubled, credited, credited, np.arange(60), model)
+    told_apart = null(doubled, credited, credited, equal, model).scores
+    taken_for_two = null(doubled, credited, credited, np.arange(60), model).scores
     assert told_apart.max() < taken_for_two.max()
 
 
@@ -131,7 +132,7 @@ def test_an_artist_with_one_work_breaks_nothing() -> None:
     model = fitted(few, codes)
     scores = StyleReference(few, codes, codes, np.arange(len(codes)), model).scores(few)
     assert np.isfinite(scores).all()
-    assert np.isfinite(null_scores(few, codes, codes, np.arange(len(codes)), model)).all()
+    assert np.isfinite(null(few, codes, codes, np.arange(len(codes)), model).scores).all()
 
 
 @pytest.mark.parametrize(

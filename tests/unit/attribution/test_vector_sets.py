@@ -1,179 +1,219 @@
-import threading
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from attribution.errors import VectorError
 from attribution.index import ExactIndex, search_files
-from attribution.vector_sets import MOST_SEGMENTS, VectorSet, sweep
+from attribution.vector_files import SUFFIX, as_names, write_segment
+from attribution.vector_sets import MOST_SEGMENTS, VectorSet, open_set
 
 ENCODER = "clip@0123456789abcdef"
 DIM = 4
+SAME_FOLDER = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def rows(count: int, seed: int = 0) -> np.ndarray:
-    """Of about unit length, and exact in binary16."""
-    vectors = np.random.default_rng(seed).normal(size=(count, DIM))
-    return (0.99 * vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16).astype(np.float32)
+def vector(work: str) -> np.ndarray:
+    """What the truth has for a work, exact in binary16."""
+    row = np.random.default_rng(int(work[1:])).normal(size=DIM)
+    return (row / np.linalg.norm(row)).astype("<f2")
 
 
 def works(first: int, last: int) -> list[str]:
     return [f"w{number:04}" for number in range(first, last)]
 
 
-def content(vectors: VectorSet) -> dict[str, tuple[float, ...]]:
-    return {
-        name: tuple(row)
-        for name, row in zip(vectors.ids(), vectors.take(np.arange(len(vectors))).tolist(), strict=True)
-    }
+class Truth:
+    """Stands where Postgres stands, and notes what it was asked for."""
+
+    def __init__(self, each: int = 7) -> None:
+        self.asked: list[str] = []
+        self.each = each
+
+    def __call__(self, ids: Sequence[str]) -> Iterator[np.ndarray]:
+        self.asked += ids
+        for first in range(0, len(ids), self.each):
+            yield np.stack([vector(work) for work in ids[first : first + self.each]])
 
 
-class Collections(RuleBasedStateMachine):
-    """Whatever is added, taken out, merged and swept, a set holds what a dictionary holds."""
-
-    folder: Path
-
-    @initialize()
-    def found(self) -> None:
-        self.set = VectorSet.empty(self.folder, ENCODER, DIM)
-        self.expected: dict[str, tuple[float, ...]] = {}
-
-    @rule(numbers=st.sets(st.integers(0, 30), min_size=1, max_size=5), seed=st.integers(0, 99))
-    def add(self, numbers: set[int], seed: int) -> None:
-        ids, vectors = [f"w{number:04}" for number in sorted(numbers)], rows(len(numbers), seed)
-        if set(ids) & set(self.expected):
-            with pytest.raises(VectorError, match="in the set already"):
-                self.set.add(ids, vectors)
-        else:
-            self.set = self.set.add(ids, vectors)
-            self.expected |= {name: tuple(row) for name, row in zip(ids, vectors.tolist(), strict=True)}
-
-    @rule(numbers=st.sets(st.integers(0, 30), max_size=8))
-    def take_out(self, numbers: set[int]) -> None:
-        self.set = self.set.without([f"w{number:04}" for number in numbers])
-        for number in numbers:
-            self.expected.pop(f"w{number:04}", None)
-
-    @rule(most=st.integers(1, 4))
-    def merge(self, most: int) -> None:
-        self.set = self.set.merged(most)
-        assert len(self.set.segments) <= most
-
-    @rule()
-    def sweep_and_open_again(self) -> None:
-        sweep(self.folder, [self.set])
-        self.set = VectorSet.open(self.folder, self.set.name, encoder=ENCODER)
-
-    @invariant()
-    def holds_the_same(self) -> None:
-        if hasattr(self, "set"):
-            assert content(self.set) == self.expected
-            assert len(self.set) == len(self.expected)
-            assert len(self.set.segments) <= MOST_SEGMENTS
-            streamed = [row for block in self.set.blocks() for row in block.tolist()]
-            assert streamed == self.set.take(np.arange(len(self.set))).tolist()
+def opened(folder: Path, ids: Sequence[str], truth: Truth | None = None) -> VectorSet:
+    return open_set(folder, ENCODER, ids, truth or Truth())
 
 
-def test_a_set_holds_what_was_added_and_not_taken_out(tmp_path: Path) -> None:
-    Collections.folder = tmp_path
-    few = settings(max_examples=15, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck))
-    run_state_machine_as_test(Collections, settings=few)
+def right(vectors: VectorSet, ids: Sequence[str]) -> bool:
+    expected = np.stack([vector(work) for work in ids])
+    streamed = np.concatenate(list(vectors.blocks()))
+    taken = vectors.take(np.arange(len(vectors))[::-1])[::-1]
+    return len(vectors) == len(ids) and np.array_equal(streamed, expected) and np.array_equal(taken, expected)
 
 
-def test_adding_writes_one_segment_and_touches_no_other(tmp_path: Path) -> None:
-    first = VectorSet.empty(tmp_path, ENCODER, DIM).add(works(0, 9), rows(9))
-    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.vectors")}
-    second = first.add(works(9, 12), rows(3, seed=1))
-    after = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.vectors")}
-    assert before.items() <= after.items()
-    assert len(after) == len(before) + 1
-    assert second.ids()[:9] == first.ids()
-    assert second.name != first.name
+def files(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob(f"*{SUFFIX}")}
 
 
-def test_equal_content_has_an_equal_name(tmp_path: Path) -> None:
-    (tmp_path / "one").mkdir()
-    (tmp_path / "two").mkdir()
-    one, two = (VectorSet.empty(tmp_path / name, ENCODER, DIM).add(works(0, 9), rows(9)) for name in ("one", "two"))
-    assert one.name == two.name
-    assert one.without(["w0003"]).name != one.name
+@SAME_FOLDER
+@given(st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=12, unique=True), min_size=1, max_size=14))
+def test_a_set_is_of_just_the_works_asked_for_in_their_order_whatever_was_asked_before(
+    tmp_path: Path, snapshots: list[list[int]]
+) -> None:
+    for snapshot in snapshots:
+        ids = [f"w{number:04}" for number in snapshot]
+        assert right(opened(tmp_path, ids), ids)
+        assert len(files(tmp_path)) <= MOST_SEGMENTS
 
 
-def test_a_work_taken_out_may_come_back_with_another_vector(tmp_path: Path) -> None:
-    vectors = VectorSet.empty(tmp_path, ENCODER, DIM).add(works(0, 5), rows(5))
-    again = vectors.without(["w0002"]).add(["w0002"], rows(1, seed=7))
-    assert content(again)["w0002"] == tuple(rows(1, seed=7)[0].tolist())
-    assert len(again) == 5
+def test_a_collection_that_grows_keeps_its_files_and_reads_only_its_new_works(tmp_path: Path) -> None:
+    opened(tmp_path, works(0, 9))
+    before, truth = files(tmp_path), Truth()
+    assert right(opened(tmp_path, works(0, 12), truth), works(0, 12))
+    assert truth.asked == works(9, 12)
+    assert before.items() < files(tmp_path).items()
+    assert len(files(tmp_path)) == 2
 
 
-def test_a_set_of_another_encoder_or_altered_or_gone_is_refused(tmp_path: Path) -> None:
-    vectors = VectorSet.empty(tmp_path, ENCODER, DIM).add(works(0, 5), rows(5))
-    with pytest.raises(VectorError, match="asked for"):
-        VectorSet.open(tmp_path, vectors.name, encoder="csd@f00")
-    with pytest.raises(VectorError, match="width 4"):
-        vectors.add(["w0009"], np.ones((1, 3), np.float32))
-    path = tmp_path / f"{vectors.name}.set"
-    path.write_bytes(path.read_bytes().replace(b'"dim":4', b'"dim":5'))
-    with pytest.raises(VectorError, match="not what its name says"):
-        VectorSet.open(tmp_path, vectors.name, encoder=ENCODER)
-    path.unlink()
-    with pytest.raises(VectorError) as caught:
-        VectorSet.open(tmp_path, vectors.name, encoder=ENCODER)
-    assert caught.value.code == "vectors_missing"
+def test_a_snapshot_that_is_there_already_asks_nothing_and_writes_nothing(tmp_path: Path) -> None:
+    opened(tmp_path, works(0, 9))
+    before, truth = files(tmp_path), Truth()
+    assert right(opened(tmp_path, works(2, 8), truth), works(2, 8))
+    assert truth.asked == []
+    assert files(tmp_path) == before
 
 
-def test_a_reader_never_sees_two_states_while_a_writer_adds_takes_out_merges_and_sweeps(tmp_path: Path) -> None:
-    """State g has every vector times 2^g, so a row of another state shows at once."""
-    base = rows(40)
-    newest = VectorSet.empty(tmp_path, ENCODER, DIM).add(works(0, 40), base)
-    states: dict[str, int] = {newest.name: 0}
-    published, done, seen, wrong = [newest.name], threading.Event(), set(), []
+def test_many_files_become_one_without_works_that_have_left_and_without_asking_again(tmp_path: Path) -> None:
+    for last in range(1, MOST_SEGMENTS + 1):
+        old = opened(tmp_path, works(0, last))
+    assert len(files(tmp_path)) == MOST_SEGMENTS
+    truth = Truth()
+    ids = works(3, MOST_SEGMENTS + 2)
+    grown = opened(tmp_path, ids, truth)
+    assert right(grown, ids)
+    assert truth.asked == works(MOST_SEGMENTS, MOST_SEGMENTS + 2)
+    assert len(files(tmp_path)) == 1
+    assert [len(segment) for segment in grown.segments] == [len(ids)]
+    assert right(old, works(0, MOST_SEGMENTS))  # its files are gone, and it has them mapped
 
-    def read() -> None:
-        while not (done.is_set() and published[-1] in seen):
-            name = published[-1]
-            try:
-                vectors = VectorSet.open(tmp_path, name, encoder=ENCODER)
-            except VectorError as error:
-                if error.code != "vectors_missing" or name == published[-1]:
-                    wrong.append(error)
-                continue
-            order = np.argsort(vectors.ids())
-            for _ in range(2):  # the second time it may have been swept away under the reader
-                rows_now = vectors.take(np.arange(len(vectors)))[order]
-                if not np.array_equal(rows_now, base * np.float32(2 ** states[name])):
-                    wrong.append(name)
-            seen.add(name)
 
-    reader = threading.Thread(target=read)
-    reader.start()
-    try:
-        for state in range(1, 13):
-            grown = newest.without(works(0, 40))
-            for first in range(0, 40, 10):
-                grown = grown.add(works(first, first + 10), base[first : first + 10] * 2**state)
-            newest = grown.merged(1 + state % 3)
-            states[newest.name] = state
-            published.append(newest.name)
-            sweep(tmp_path, [newest])
-    finally:
-        done.set()
-        reader.join(30)
-    assert not reader.is_alive()
+def test_a_set_is_named_by_its_encoder_and_works(tmp_path: Path) -> None:
+    one, two = (opened(tmp_path / name, works(0, 9)) for name in ("one", "two"))
+    grown = opened(tmp_path / "one", works(0, 12))
+    assert one.name == two.name == grown.name_of_first(9) != grown.name
+    assert open_set(tmp_path / "three", "csd@f00", works(0, 9), Truth()).name != one.name
+
+
+def test_a_part_of_a_set_keeps_the_order(tmp_path: Path) -> None:
+    opened(tmp_path, works(4, 7))
+    vectors = opened(tmp_path, works(0, 9))
+    kept = np.arange(9) % 2 == 0
+    assert right(vectors.only(kept), works(0, 9)[::2])
+
+
+def damage(path: Path, how: str) -> None:
+    data = bytearray(path.read_bytes())
+    if how == "cut short":
+        path.write_bytes(data[:-1])
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "a bit of a vector":
+        data[-1] ^= 1
+        path.write_bytes(data)
+    elif how == "a bit of the header":
+        data[40] ^= 1
+        path.write_bytes(data)
+    else:
+        path.write_bytes(b"something else entirely")
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [
+        ("cut short", "vectors_cut_short"),
+        ("empty", "vectors_cut_short"),
+        ("a bit of a vector", "vectors_altered"),
+        ("a bit of the header", "vectors_altered"),
+        ("replaced", "vectors_cut_short"),
+    ],
+)
+def test_a_damaged_file_is_said_so_and_written_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str, code: str
+) -> None:
+    opened(tmp_path, works(0, 9))
+    opened(tmp_path, works(0, 12))
+    damaged = max(tmp_path.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_size)
+    damage(damaged, how)
+    truth = Truth()
+    assert right(opened(tmp_path, works(0, 12), truth), works(0, 12))
+    assert truth.asked == works(0, 9)
+    assert code in caplog.text
+    caplog.clear()
+    assert right(opened(tmp_path, works(0, 12), truth), works(0, 12))
+    assert truth.asked == works(0, 9)
+    assert caplog.text == ""
+
+
+def test_a_file_of_another_encoder_or_width_is_never_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    opened(tmp_path, works(0, 3))
+    wrong = np.ones((9, DIM), "<f2")
+    write_segment(tmp_path, "csd@f00", as_names(works(3, 12)), [wrong])
+    write_segment(tmp_path, ENCODER, as_names(works(12, 15)), [wrong[:3, :2]])
+    assert right(opened(tmp_path, works(0, 15)), works(0, 15))
+    assert "vectors_of_another_encoder" in caplog.text
+    assert "vectors_foreign" in caplog.text
+
+
+def test_workers_of_different_snapshots_that_build_at_once_get_their_own_works_each(tmp_path: Path) -> None:
+    wrong: list[Sequence[str]] = []
+
+    def work(number: int) -> None:
+        for turn in range(12):
+            ids = works(number % 2 * 10, 20 + 3 * turn + number)
+            if not right(opened(tmp_path, ids), ids):
+                wrong.append(ids)
+
+    with ThreadPoolExecutor(4) as workers:
+        for done in [workers.submit(work, number) for number in range(4)]:
+            done.result(60)
     assert wrong == []
-    assert len(seen) > 1
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_truth_that_fails_leaves_nothing_half_written(tmp_path: Path) -> None:
+    def broken(ids: Sequence[str]) -> Iterator[np.ndarray]:
+        yield np.stack([vector(work) for work in ids[:2]])
+        raise LookupError("the connection is gone")
+
+    with pytest.raises(LookupError, match="the connection is gone"):
+        open_set(tmp_path, ENCODER, works(0, 9), broken)
+    assert not list(tmp_path.iterdir())
+
+
+def test_vectors_that_are_none_are_not_kept(tmp_path: Path) -> None:
+    with pytest.raises(VectorError, match="not finite"):
+        open_set(tmp_path, ENCODER, works(0, 2), lambda _: [np.full((2, DIM), np.nan, "<f2")])
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_process_that_died_left_behind_goes_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    left, fresh = tmp_path / "left.partial", tmp_path / "fresh.partial"
+    for path in (left, fresh):
+        path.write_bytes(b"half a file")
+    days_ago = time.time() - 3 * 24 * 3600
+    os.utime(left, (days_ago, days_ago))
+    opened(tmp_path, works(0, 2))
+    assert not left.exists()
+    assert fresh.exists()
 
 
 def test_an_exact_index_over_files_answers_as_one_over_their_rows(tmp_path: Path) -> None:
-    vectors = VectorSet.empty(tmp_path, ENCODER, DIM).add(works(0, 60), rows(60)).add(works(60, 90), rows(30, seed=1))
-    vectors = vectors.without(["w0007", "w0065"])
-    asked = rows(5, seed=2)
+    opened(tmp_path, works(0, 60))
+    vectors = opened(tmp_path, works(7, 90))
+    asked = np.stack([vector(work) for work in works(500, 505)]).astype(np.float32)
     of_rows = ExactIndex(vectors.take(np.arange(len(vectors)))).search(asked, 7)
     for found in (ExactIndex(vectors).search(asked, 7), search_files(vectors, asked, 7)):
         assert (found.rows == of_rows.rows).all()
         assert (found.scores == of_rows.scores).all()
-    assert vectors.ids(of_rows.rows[0])[0] == vectors.ids()[of_rows.rows[0, 0]]

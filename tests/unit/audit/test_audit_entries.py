@@ -175,3 +175,42 @@ def test_a_log_that_invents_types_fills_no_memory(own: StatementKey) -> None:
     assert len(auditor.types) == MOST_TYPES + 1
     assert max(len(kind) for kind in auditor.types) <= 80
     assert auditor.types.total() == MOST_TYPES + 50
+
+
+# ---- what the gate refused -------------------------------------------------------------------------------------------
+
+
+def refused(signer: StatementKey, *reasons: str, issuer: str = ORIGIN) -> bytes:
+    payload = {
+        "type": "lawful-ledger/blocked/1",
+        "record_id": SUBMITTER.removeprefix("submitter/"),
+        "kind": "generation",
+        "created_at": "2026-01-01T00:00:00+00:00",
+        "commitments": {"pixels": "00" * 32, "evidence": "11" * 32},
+        "reasons": list(reasons),
+        "policy": {"identity": "block", "copy": "block", "refused": "warn", "alpha": "0.001"},
+        "model": None,
+        "snapshot": None,
+    }
+    return sign_statement(payload, signer, issuer=issuer, subject=payload["type"])
+
+
+def test_refusals_are_counted_by_reason(own: StatementKey) -> None:
+    auditor, found = judged(
+        announcement(GENESIS, own, own), refused(own, "copy_of_work"), refused(own, "copy_of_work", "artist_refused")
+    )
+    assert found == []
+    assert dict(auditor.blocked) == {"copy_of_work": 2, "artist_refused": 1}
+
+
+def test_a_refusal_that_gives_no_reason_or_another_is_found(own: StatementKey) -> None:
+    _, found = judged(announcement(GENESIS, own, own), refused(own), refused(own, "we_did_not_like_it"))
+    assert found == ["statement_undescribed", "statement_undescribed"]
+
+
+def test_a_submitter_refuses_nothing_in_the_ledgers_name(own: StatementKey, other: StatementKey) -> None:
+    auditor, found = judged(
+        announcement(GENESIS, own, own), submitter_key(own, other), refused(other, "copy_of_work", issuer=SUBMITTER)
+    )
+    assert found == []
+    assert not auditor.blocked

@@ -1,4 +1,5 @@
 import json
+import pickle
 import socket
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from models.errors import NetworkError
-from models.loading import device_for, dtype_for, locate
+from models.loading import device_for, dtype_for, locate, reading, renamed
 
 
 def refusal(source: str) -> NetworkError:
@@ -113,6 +114,31 @@ def test_a_network_in_the_hub_cache_needs_no_network(tmp_path: Path) -> None:
     environment = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "PATH": ""}
     run = subprocess.run([sys.executable, "-c", FIND], env=environment, capture_output=True, text=True, timeout=200)
     assert run.stdout.split() == ["owner/name", "0123456789abcdef0123456789abcdef01234567", "64"], run.stderr
+
+
+@pytest.mark.parametrize("cause", [OSError("/secret/folder"), EOFError(), pickle.UnpicklingError(), KeyError("width")])
+def test_whatever_a_library_says_of_a_bad_file_is_one_error_that_names_the_network(cause: Exception) -> None:
+    with pytest.raises(NetworkError) as caught, reading("owner/name"):
+        raise cause
+    assert caught.value.code == "network_unreadable"
+    assert "owner/name" in caught.value.detail
+    assert "secret" not in caught.value.detail
+    assert caught.value.__cause__ is cause
+
+
+def test_an_error_that_says_more_is_not_covered_up() -> None:
+    with pytest.raises(NetworkError, match="a program"), reading("owner/name"):
+        raise NetworkError("It is a program.", code="network_unreadable", next_step="Fetch the weights.")
+
+
+def test_weights_are_renamed_by_all_rules_in_turn_and_split_into_q_k_and_v() -> None:
+    rows = torch.arange(12.0).reshape(6, 2)
+    held = {"blocks.0.qkv.weight": rows, "blocks.0.norm.bias": rows[0]}
+    native = renamed(held, [(r"^blocks\.", "layers."), (r"^layers\.", "encoder.layers.")], fused=".qkv.")
+    assert list(native) == [*(f"encoder.layers.0.{part}_proj.weight" for part in "qkv"), "encoder.layers.0.norm.bias"]
+    assert torch.equal(torch.cat(list(native.values())[:3]), rows)
+    with pytest.raises(ValueError, match="zip"):
+        renamed({"qkv.weight": rows[:2]}, [], fused="qkv.")
 
 
 def test_devices_and_precisions() -> None:

@@ -73,6 +73,6 @@ def test_a_drawn_work_is_embedded_and_found_as_a_copy_of_itself(encoders: dict[s
     assert every.vectors["atelier"].shape == (len(items), 128)
     assert seen[-1][1:] == (len(items), len(items))
     index = copy_index(every, encoders)
-    assert copies_of(index, items[2], {}, encoders, None, 3)[0].row == 2
+    assert copies_of(index, items[2], encoders, None, 3)[0].row == 2
     hidden = np.arange(len(items)) == 2
-    assert 2 not in [match.row for match in copies_of(index, items[2], {}, encoders, hidden, 3)]
+    assert 2 not in [match.row for match in copies_of(index, items[2], encoders, hidden, 3)]

@@ -5,7 +5,7 @@ from attribution.calibration import Null
 from attribution.evaluation.asking import NOBODY, Answers, Pictures
 from attribution.evaluation.claims import Findings, evaluate
 from attribution.evaluation.dataset import drawn
-from attribution.evaluation.suite import Options
+from attribution.evaluation.suite import OURS, PERFECT, Options
 from models.encoders.atelier import AtelierEncoder
 from models.registry import BUILT_IN
 
@@ -51,16 +51,30 @@ def test_power_counts_the_right_artist_and_another_apart() -> None:
 def test_shares_that_are_as_often_right_as_they_say_have_a_small_error() -> None:
     rng = np.random.default_rng(1)
     sure = rng.uniform(0.5, 1, 4000)
-    right = rng.random(4000) < sure
+    right, other = rng.random(4000) < sure, rng.random(4000) < sure
     nothing = np.zeros(4000)
     known = Answers(nothing, nothing, np.where(right, 3, 4), sure, Null.of([0.0]))
-    unknown = Answers(nothing, nothing, np.where(right, NOBODY, 2), sure, Null.of([0.0]))
+    unknown = Answers(nothing, nothing, np.where(other, NOBODY, 2), sure, Null.of([0.0]))
     found = Findings(seed=0)
-    found.shares("honest", known, np.full(4000, 3), unknown)
-    assert found.figures[0].value < 0.03
-    boastful = known._replace(confidence=np.ones(4000))
-    found.shares("boastful", boastful, np.full(4000, 3), unknown._replace(confidence=np.ones(4000)))
-    assert found.figures[1].value == pytest.approx(0.25, abs=0.03)
+    found.shares("honest", known, np.full(4000, 3), unknown, np.arange(4000) % 9, same=False)
+    ours, perfect, plain = found.figures
+    assert (ours.n, ours.method, perfect.method) == (8000, OURS, PERFECT)
+    assert ours.value < 0.03
+    assert perfect.low < ours.value < perfect.high
+    assert plain.value == pytest.approx(ours.value, abs=0.01)
+    assert sum(row[3] for row in found.tables[0].rows) == pytest.approx(1)
+    boastful, loud = known._replace(confidence=np.ones(4000)), unknown._replace(confidence=np.ones(4000))
+    found.shares("boastful", boastful, np.full(4000, 3), loud, np.arange(4000) % 9, same=False)
+    assert found.figures[3].value == pytest.approx(0.25, abs=0.03)
+
+
+def test_a_null_of_too_few_artists_says_how_many_there_are() -> None:
+    codes = np.repeat(np.arange(4), 300)
+    null = Null.of(3 * codes + np.random.default_rng(0).normal(size=1200), artists=codes)
+    said = Answers(np.array([0]), np.array([1.0]), np.array([NOBODY]), np.array([0.9]), null)
+    found = Findings(seed=0)
+    found.false("style", "here", 0.01, said, np.array([0]), reference([5, 5]))
+    assert "1200 calibration images by 4 artists are too few" in found.notes[0]
 
 
 @pytest.mark.slow
@@ -70,8 +84,8 @@ def test_the_suite_measures_a_collection_and_the_strangers() -> None:
     encoders = {"atelier": AtelierEncoder.load(BUILT_IN / "encoder", "cpu")}
     studios = ["marram", "quern", "clerestory", "tessel", "dotwell"]
     result = evaluate(drawn(3, 96, studios), encoders, Options(sample=180))
-    by_name = {(figure.group, figure.name): figure for figure in result.figures}
+    by_name = {(figure.group, figure.name): figure for figure in result.figures if figure.method == OURS}
     assert by_name["atelier", "false style findings at p <= 0.01"].n == 180
-    assert by_name["atelier", "ECE of shares"].value < 0.5
+    assert by_name["atelier", "calibration error of shares"].value < 0.5
     assert any("too few for p <= 0.001" in note for note in result.notes)  # 19 strangers x 12 works
-    assert by_name["strangers", "ECE of shares"].n > 0
+    assert by_name["strangers", "calibration error of shares"].n > 0

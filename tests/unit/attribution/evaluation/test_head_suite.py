@@ -5,7 +5,7 @@ import pytest
 
 from attribution.evaluation.dataset import DatasetError, read
 from attribution.evaluation.head import evaluate
-from attribution.evaluation.suite import OURS, SHUFFLED, Figure, Options, Result
+from attribution.evaluation.suite import OURS, PERFECT, SHUFFLED, Figure, Options, Result
 from models.encoders.preprocessing import Pixels, resize
 from models.images import encode_png
 from models.networks import NetworkInfo
@@ -67,7 +67,8 @@ def test_every_figure_lies_in_its_interval_and_counts_its_trials(result: Result)
         assert 0 <= each.value <= 1
         assert each.low <= each.high
         assert each.n in {4, 48, 96}
-    assert figure(result, "calibration error (ECE)").at_most
+    assert figure(result, "calibration error of probabilities").at_most
+    assert figure(result, "calibration error of probabilities", PERFECT).value > 0
     assert figure(result, "artist left out called unknown").n == 48
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from models.atelier.collection import STUDIOS, SUBJECTS, caption, draw, write_collection, write_strangers
-from models.atelier.planted import PLANTED
+from models.atelier.planted import PLANTED, same
 from models.atelier.strangers import STRANGERS
 from models.atelier.studios import Studio
 from models.images import decode
@@ -53,8 +53,8 @@ def test_planted_copies_are_as_close_to_their_originals_as_they_say() -> None:
         original = draw(copy.of, copy.subject, copy.variant)
         changed = copy.change(original)
         assert changed.shape == original.shape
-        assert np.array_equal(changed, original) == copy.exact
-    assert {copy.exact for copy in PLANTED} == {True, False}
+        assert np.array_equal(changed, original) == (copy.change is same)
+    assert {copy.change is same for copy in PLANTED} == {True, False}
     assert all(copy.of != copy.under for copy in PLANTED)
 
 
@@ -92,3 +92,16 @@ def test_the_table_of_works_says_what_each_studio_allows(tmp_path: Path) -> None
     grants = {(row["train"], row["name"]) for row in rows}
     assert grants == {("yes", "yes"), ("yes", "no"), ("no", "yes"), ("no", "no")}
     assert {row["compare"] for row in rows} == {"yes"}
+
+
+def test_of_each_studio_no_more_is_drawn_than_asked_for_and_no_copy_without_its_original(tmp_path: Path) -> None:
+    with write_collection(tmp_path, 2, size=16, at_most=3).open(encoding="utf-8") as file:
+        paths = [row["path"] for row in csv.DictReader(file)]
+    drawn = [path for path in paths if "/found-" not in path]
+    assert len(drawn) == 3 * len(STUDIOS)
+    of_variant = {path.rpartition("/")[2] for path in drawn}
+    assert of_variant == {f"{subject}-0.png" for subject in SUBJECTS[:3]}, "every subject once before any comes again"
+    planted = [path.rpartition("/found-")[2].partition("-")[2] for path in paths if "/found-" in path]
+    assert planted
+    assert set(planted) <= of_variant
+    assert all((tmp_path / path).is_file() for path in paths)

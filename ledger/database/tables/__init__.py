@@ -1,0 +1,8 @@
+"""The tables, as SQLAlchemy 2 mappings. `migrations/` creates them; a test compares the two.
+
+A foreign key names its table by text, so whoever imports one of these files gets all of them.
+"""
+
+from ledger.database.tables import log, principals, records, works
+
+__all__ = ["log", "principals", "records", "works"]

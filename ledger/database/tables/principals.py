@@ -1,0 +1,59 @@
+"""Who may write: principals, the keys they show and sign with, and the batches they sent."""
+
+import datetime as dt
+import uuid
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from ledger.database.tables.base import Base, created, length_check
+
+
+class Principal(Base):
+    """Somebody who may write. With `generator` set, their stamps may claim that this model made the image."""
+
+    __tablename__ = "principals"
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    role: Mapped[str] = mapped_column(
+        sa.Text, sa.CheckConstraint("role IN ('operator', 'submitter')", name="role_known")
+    )
+    generator: Mapped[str | None]
+    created_at: Mapped[dt.datetime] = created()
+
+
+class ApiKey(Base):
+    """A key's SHA-256; the key itself is shown once and never stored."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (length_check("key_sha256"),)
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    principal_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("principals.id"))
+    key_sha256: Mapped[bytes] = mapped_column(unique=True)
+    label: Mapped[str]
+    created_at: Mapped[dt.datetime] = created()
+    revoked_at: Mapped[dt.datetime | None]
+
+
+class SubmitterKey(Base):
+    """A key whose statements a submitter may put into the log; its announcement is an entry."""
+
+    __tablename__ = "submitter_keys"
+    __table_args__ = (length_check("kid"), length_check("public_key"), length_check("leaf_hash"))
+    kid: Mapped[bytes] = mapped_column(primary_key=True)
+    principal_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("principals.id"))
+    public_key: Mapped[bytes]
+    leaf_hash: Mapped[bytes]
+    created_at: Mapped[dt.datetime] = created()
+    revoked_at: Mapped[dt.datetime | None]
+
+
+class Submission(Base):
+    """A batch of a submitter's statements under an idempotency key, so that a retry is the same batch or refused."""
+
+    __tablename__ = "submissions"
+    __table_args__ = (length_check("body_sha256"),)
+    principal_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("principals.id"), primary_key=True)
+    idempotency_key: Mapped[str] = mapped_column(primary_key=True)
+    body_sha256: Mapped[bytes]
+    created_at: Mapped[dt.datetime] = created()
