@@ -19,6 +19,7 @@ from models.head_training import train_head
 from models.images import encode_png
 from models.networks import Axis, NetworkInfo, encoder_key
 
+MANY = 20  # artists: enough to tell at 1 in 100 how far a further one may reach
 FORBIDDEN = re.compile(r"influenc|train", re.IGNORECASE)
 
 
@@ -140,8 +141,8 @@ def test_a_work_saved_otherwise_is_found_by_its_pixels(eight: Engine) -> None:
     assert evidence.statement.startswith("A picture with these very pixels is in the collection: “Picture 7 of 3”")
 
 
-def test_a_new_picture_in_a_known_hand_stands_out_with_its_error_rate(eight: Engine) -> None:
-    evidence = examined(eight, painting(5, 999))
+def test_a_new_picture_in_a_known_hand_stands_out_with_its_error_rate() -> None:
+    evidence = examined(engine(collection(MANY)), painting(5, 999))
     style = styled(evidence)
     assert evidence.identity.works == []
     assert (style.artists[0].artist_id, style.artists[0].artist) == ("artist-5", "Painter 5")
@@ -150,6 +151,12 @@ def test_a_new_picture_in_a_known_hand_stands_out_with_its_error_rate(eight: Eng
     assert style.artists[0].p_value <= 0.01
     assert outcome(evidence, "style") == "found"
     assert evidence.statement.startswith("This image resembles the hand of Painter 5")
+
+
+def test_eight_artists_do_not_tell_what_a_ninth_may_reach() -> None:
+    evidence = examined(engine(collection(8, 40)), painting(5, 999))
+    assert styled(evidence).artists[0].artist == "Painter 5"
+    assert "needs works by more artists" in told(evidence, "style")
 
 
 def test_a_picture_in_an_unknown_hand_does_not_stand_out(eight: Engine) -> None:
@@ -302,7 +309,7 @@ def hidden(known: Reference, *artists: str) -> Reference:
 
 
 def test_a_protected_work_is_found_and_not_named() -> None:
-    asked = engine(hidden(collection(), "artist-3"))
+    asked = engine(hidden(collection(MANY), "artist-3"))
     evidence = examined(asked, painting(3, 7))
     assert evidence.statement == f"This very file is in the collection: {PROTECTED_WORK}."
     assert evidence.identity.works[0].protected
