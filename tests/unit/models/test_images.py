@@ -338,7 +338,7 @@ def test_twenty_thousand_pixels_square_are_refused_before_decoding(make: object)
     data = make()  # type: ignore[operator]
     started = time.process_time()
     error = refusal(data)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 2
     assert error.code == "image_too_large"
     assert error.status == 413
     assert "20,000" in error.detail
