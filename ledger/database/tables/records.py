@@ -15,7 +15,8 @@ class Record(Base):
     """What anyone may look up. Visible only in state `issued`; the order of states is `ledger/issue.py`'s.
 
     accepted → signed (statement stored, entry in the outbox) → sealed (file durable, "issued" entry in the outbox)
-    → issued; or → abandoned, with an entry that says so when a statement had been logged.
+    → issued; or → abandoned, with an entry that says so when a statement had been logged. One that the near-copy gate
+    blocked has a statement and an entry of its own.
     """
 
     __tablename__ = "records"
@@ -137,7 +138,7 @@ class Verification(Base):
 
 
 class Report(Base):
-    """Canonical JSON (RFC 8785); the record's statement commits to its sha256."""
+    """Canonical JSON (RFC 8785), of a blocked record its evidence alone; the record's statement commits to its sha256."""
 
     __tablename__ = "reports"
     __table_args__ = (length_check("sha256"),)
