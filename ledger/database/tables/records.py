@@ -138,7 +138,7 @@ class Verification(Base):
 
 
 class Report(Base):
-    """Canonical JSON (RFC 8785), of a blocked record its evidence alone; the record's statement commits to its sha256."""
+    """Canonical JSON (RFC 8785), of a blocked record its evidence alone; the statement commits to its sha256."""
 
     __tablename__ = "reports"
     __table_args__ = (length_check("sha256"),)
