@@ -106,6 +106,10 @@ def ledger(settings: Settings, networks: dict[str, str], tmp_path: Path) -> Iter
 
 # ---- Ctrl-C --------------------------------------------------------------------------------------------------------
 
+# A shell shows 130 for both. CPython ends by the signal itself, after everything else was done, where the interrupt came
+# while an extension module (torch) ran code of its own as it was imported.
+INTERRUPTED = (130, -signal.SIGINT)
+
 
 def test_ctrl_c_during_index_keeps_what_was_committed_and_the_next_run_adds_the_rest(ledger: Ledger) -> None:
     works = 320
@@ -116,7 +120,7 @@ def test_ctrl_c_during_index_keeps_what_was_committed_and_the_next_run_adds_the_
     indexing = ledger.start("index", "paintings", "--json")
     ledger.wait_for(r"\d+ of 320")
     indexing.send_signal(signal.SIGINT)
-    assert indexing.wait(60) == 130
+    assert indexing.wait(60) in INTERRUPTED
     assert json.loads((ledger.folder / "out.txt").read_text())["error"]["code"] == "interrupted"
     assert "same command again goes on" in ledger.told()
     rest = ledger.answer("index", "paintings")
@@ -129,7 +133,7 @@ def test_ctrl_c_during_generate_loses_nothing_and_names_what_finishes_it(ledger:
     generating = ledger.start(*words)
     ledger.wait_for("this process does the work")
     generating.send_signal(signal.SIGINT)
-    assert generating.wait(60) == 130
+    assert generating.wait(60) in INTERRUPTED
     assert not (ledger.folder / "heron.png").exists()
     assert not list(ledger.folder.glob(".lawful-*"))
     kept = re.search(r"record (\S+) is kept; .* --idempotency-key (\S+) finishes it", ledger.told())
