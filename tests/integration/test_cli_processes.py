@@ -106,8 +106,8 @@ def ledger(settings: Settings, networks: dict[str, str], tmp_path: Path) -> Iter
 
 # ---- Ctrl-C --------------------------------------------------------------------------------------------------------
 
-# A shell shows 130 for both. CPython ends by the signal itself, after everything else was done, where the interrupt came
-# while an extension module (torch) ran code of its own as it was imported.
+# A shell shows 130 for both. CPython ends by the signal itself, after everything else was done, where the interrupt
+# came while an extension module (torch) ran code of its own as it was imported.
 INTERRUPTED = (130, -signal.SIGINT)
 
 
