@@ -46,10 +46,11 @@ def micro_average_precision(scores: NDArray[np.floating], right: Flags, positive
     """Return μAP: precision over recall with all predictions of all queries in one ranking (Douze et al., 2021).
 
     `scores` (n,) and `right` (n,) of n predictions; `positives` true pairs exist, found or not. Predictions of equal
-    score are taken together, so that their order cannot help. Raises ValueError where there is nothing to find.
+    score are taken together, so that their order cannot help. Raises ValueError where there is nothing to find, or
+    more was right than there is.
     """
-    if positives < 1:
-        raise ValueError("there is no true pair to find")
+    if positives < max(1, np.count_nonzero(right)):
+        raise ValueError(f"{np.count_nonzero(right)} right predictions of {positives} true pairs")
     order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
     sorted_scores, hits = np.asarray(scores, np.float64)[order], np.cumsum(right[order])
     last = np.flatnonzero(np.append(np.diff(sorted_scores) != 0, True)) if len(order) else np.empty(0, np.int64)

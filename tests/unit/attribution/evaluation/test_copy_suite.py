@@ -1,6 +1,7 @@
 """The copy suite on a few of the atelier's works: what it reports, and that chance and threads change nothing."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -79,6 +80,15 @@ def test_every_figure_has_its_interval(result: Result) -> None:
     for figure in result.figures:
         assert 0 <= figure.low <= figure.value <= figure.high <= 1
         assert figure.n > 0
+
+
+def test_a_file_under_two_names_is_one_right_answer() -> None:
+    given = works()
+    twice = replace(given, items=(*given.items, replace(given.items[0], name="the same file")))
+    query = copy.Query(0, "flip", half=0, compared=True)
+    answer = copy._Labels(twice, [query], 0).answer(query, np.arange(len(twice.items), dtype=float))
+    assert answer.own == len(twice.items) - 1
+    assert sum(right for _, right in answer.best) == 1
 
 
 @pytest.mark.slow
