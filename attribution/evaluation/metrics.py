@@ -49,8 +49,9 @@ def micro_average_precision(scores: NDArray[np.floating], right: Flags, positive
     score are taken together, so that their order cannot help. Raises ValueError where there is nothing to find, or
     more was right than there is.
     """
-    if positives < max(1, np.count_nonzero(right)):
-        raise ValueError(f"{np.count_nonzero(right)} right predictions of {positives} true pairs")
+    found = int(np.count_nonzero(right))
+    if positives < 1 or found > positives:
+        raise ValueError(f"{found} right predictions of {positives} true pairs")
     order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
     sorted_scores, hits = np.asarray(scores, np.float64)[order], np.cumsum(right[order])
     last = np.flatnonzero(np.append(np.diff(sorted_scores) != 0, True)) if len(order) else np.empty(0, np.int64)
