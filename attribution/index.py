@@ -64,8 +64,8 @@ class ExactIndex:
         """Take (n, d) float32 rows, used in place on a CPU, or stored ones.
 
         Stored rows are read into memory whole: on a GPU as they are, 2 bytes a number, otherwise as float32; those that
-        decide are taken from the store. Raises
-        ValueError unless the rows are (n, d) float32 and finite, and NetworkError for a device that is not there.
+        decide are taken from the store. Raises ValueError unless the rows are (n, d) float32 and finite, and
+        NetworkError for a device that is not there.
         """
         place = device_for(device)
         self._stored = None if isinstance(vectors, np.ndarray) else vectors

@@ -11,6 +11,7 @@ costs a scan that waits for memory nothing.
 """
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -28,10 +29,13 @@ class Scan:
     """`rows`: (n, d) float32, or on a GPU float16, on the device where the scan runs."""
 
     def __init__(self, rows: torch.Tensor) -> None:
-        """Reads the rows once."""
         self.rows = rows
-        parts = (rows[first : first + NORM_ROWS].float() for first in range(0, len(rows), NORM_ROWS))
-        self.longest = max((float(torch.linalg.vector_norm(part, dim=1).max()) for part in parts), default=0.0)
+
+    @cached_property
+    def longest(self) -> float:
+        """Length of the longest row: reads the rows once. Only those who search need it."""
+        parts = (self.rows[first : first + NORM_ROWS].float() for first in range(0, len(self.rows), NORM_ROWS))
+        return max((float(torch.linalg.vector_norm(part, dim=1).max()) for part in parts), default=0.0)
 
     def slack(self, queries: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return for each of (m, d) queries by how much a computed score may differ from the exact one, (m,) float64.

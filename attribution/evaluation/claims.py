@@ -327,11 +327,11 @@ class Findings:
         `strangers` are the artists of the latter; `same`: their numbers mean the same artists as those of `truth`.
         """
         apart = 0 if same else int(truth.max()) + 1
-        answers = (
+        answers = calibration.Answered(
             np.concatenate([known.confidence, outside.confidence]),
             np.concatenate([known.chosen == truth, outside.chosen == NOBODY]),
             np.repeat([False, True], [len(truth), len(strangers)]),
             np.concatenate([truth, strangers + apart]),
         )
-        self.figures += calibration.figures("shares", *answers, group, self.seed)
-        self.tables.append(calibration.table("the largest share", *answers, group))
+        self.figures += calibration.figures("shares", answers, group, self.seed)
+        self.tables.append(calibration.table("the largest share", answers, group))

@@ -8,6 +8,8 @@ What this does not prove: with few artists the error of the next collection is a
 images; the interval, over artists, says so as well as that many can.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,20 +22,22 @@ RESAMPLES = 300
 Codes = NDArray[np.int64]
 
 
-def figures(
-    what: str,
-    confidence: NDArray[np.float64],
-    right: NDArray[np.bool_],
-    unknown: NDArray[np.bool_],
-    artists: Codes,
-    group: str,
-    seed: int,
-) -> list[Figure]:
-    """The error of n answers, with its target; of a perfect model with these confidences; and with images alike.
+class Answered(NamedTuple):
+    """n answers, each (n,): how sure it was, whether it was right, whether the image is by nobody who is known, and the
+    code of who made it."""
 
-    `unknown` (n,): the image is by nobody who is known; `artists` (n,) codes of who made it. The interval is over
-    artists, drawn anew with all their images, of both kinds.
+    confidence: NDArray[np.float64]
+    right: NDArray[np.bool_]
+    unknown: NDArray[np.bool_]
+    artists: Codes
+
+
+def figures(what: str, answers: Answered, group: str, seed: int) -> list[Figure]:
+    """The error of the answers, with its target; of a perfect model with these confidences; and with images alike.
+
+    The interval is over artists, drawn anew with all their images, of both kinds.
     """
+    confidence, right, unknown, artists = answers
     weights = balanced(unknown, artists)
     rng = np.random.default_rng(seed)
     names, places = np.unique(artists, return_inverse=True)
@@ -61,16 +65,10 @@ def figures(
     ]  # fmt: skip
 
 
-def table(
-    what: str,
-    confidence: NDArray[np.float64],
-    right: NDArray[np.bool_],
-    unknown: NDArray[np.bool_],
-    artists: Codes,
-    group: str,
-) -> Table:
+def table(what: str, answers: Answered, group: str) -> Table:
     """The reliability diagram in figures, weighted as the error is."""
-    bars = reliability(confidence, right, weights=balanced(unknown, artists))
+    weights = balanced(answers.unknown, answers.artists)
+    bars = reliability(answers.confidence, answers.right, weights=weights)
     return Table(
         title=f"Reliability of {what}: {group}",
         columns=["above", "up to", "images", "part by weight", "mean confidence", "right"],

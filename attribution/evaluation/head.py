@@ -114,14 +114,14 @@ class _Group:
         found.append(self._rate("known artist named, not called unknown", named, self.artists))
         found.append(self._rate("artist left out called unknown", abstained, self.artists))
         n = len(self.artists)
-        answers = (
+        answers = calibration.Answered(
             np.concatenate([whole.max(1), strangers]),
             np.concatenate([named, abstained]),
             np.repeat([False, True], n),
             np.tile(self.artists, 2),
         )
-        found += calibration.figures(SHARES, *answers, self.group, self.options.seed)
-        return found, calibration.table(SHARES, *answers, self.group)
+        found += calibration.figures(SHARES, answers, self.group, self.options.seed)
+        return found, calibration.table(SHARES, answers, self.group)
 
     def _held_out(self, vectors: Vectors, artists: Labels, stage: str) -> Shares:
         """(n, A + 1) probabilities of each work, by a head that has not seen its fold; "unknown" last."""

@@ -288,14 +288,14 @@ def trust(pictures: Pictures, options: Options) -> tuple[list[Figure], list[Tabl
         _figure(false, strange.found, absent, pictures, OURS, ALPHA),
         _figure("abstains, artist not in the index", silent, absent, pictures, OURS, None),
     ]
-    answers = (
+    answers = calibration.Answered(
         np.concatenate([known.confidence, strange.confidence]),
         np.concatenate([right, strange.abstains]),
         np.repeat([False, True], [len(truth), len(absent)]),
         np.concatenate([truth, absent]),
     )
-    figures += calibration.figures("shares", *answers, pictures.group, options.seed)
-    reliability = calibration.table("the largest share", *answers, pictures.group)
+    figures += calibration.figures("shares", answers, pictures.group, options.seed)
+    reliability = calibration.table("the largest share", answers, pictures.group)
     return figures, [_removed(pictures, parts[FOLDS:], gone), reliability], notes
 
 

@@ -6,7 +6,7 @@ import click
 import rich_click
 
 from ledger import erasure, lookup
-from ledger.commands.frame import Invocation, answer_json, json_option, out, resume_with
+from ledger.commands.frame import Invocation, answer_json, asked_by_option, json_option, out, resume_with
 from ledger.commands.work import founded, logged
 
 
@@ -15,12 +15,7 @@ from ledger.commands.work import founded, logged
 )
 @click.argument("record", type=click.UUID)
 @rich_click.option("--reason", type=click.Choice(erasure.REASONS), required=True, help="Why; it goes into the log.")
-@rich_click.option(
-    "--asked-by",
-    type=click.Choice(erasure.ROLES),
-    required=True,
-    help="Who asked, by role and never by name; it goes into the log.",
-)
+@asked_by_option(erasure.ROLES)
 @json_option
 @click.pass_obj
 def erase(invocation: Invocation, record: uuid.UUID, reason: str, asked_by: str, as_json: bool) -> None:

@@ -18,7 +18,7 @@ import signal
 import sys
 import traceback
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -251,6 +251,16 @@ def _interrupted(context: click.Context, interrupt: KeyboardInterrupt) -> int:
     hint = context.meta.get(_RESUME, "what was committed stays; run the same command again")
     _tell("interrupted", "interrupted", hint, None)
     return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
+
+
+def asked_by_option(roles: Sequence[str]) -> Callable[[Any], Any]:
+    """`--asked-by`, for what the log says was asked for, and by whom."""
+    return rich_click.option(
+        "--asked-by",
+        type=click.Choice(roles),
+        required=True,
+        help="Who asked, by role and never by name; it goes into the log.",
+    )
 
 
 def log_to_stderr(level: int) -> None:

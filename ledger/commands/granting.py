@@ -5,7 +5,7 @@ import msgspec
 import rich_click
 
 from ledger import grants
-from ledger.commands.frame import Invocation, answer_json, err, json_option, out, resume_with, shown
+from ledger.commands.frame import Invocation, answer_json, asked_by_option, err, json_option, out, resume_with, shown
 from ledger.commands.work import founded, logged
 
 SHOWN = 20  # changes that are listed one by one
@@ -17,12 +17,7 @@ SHOWN = 20  # changes that are listed one by one
 @rich_click.option("--compare/--no-compare", default=None, help="May be searched, which is needed to protect it.")
 @rich_click.option("--name/--no-name", default=None, help="May be shown and credited.")
 @rich_click.option("--collection", help="Its name, where an artist's name stands in several collections.")
-@rich_click.option(
-    "--asked-by",
-    type=click.Choice(grants.ROLES),
-    required=True,
-    help="Who asked, by role and never by name; it goes into the log.",
-)
+@asked_by_option(grants.ROLES)
 @json_option
 @click.pass_obj
 def grant(
