@@ -10,17 +10,19 @@ import json
 import os
 import struct
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import cv2
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from attribution.features import DIMENSIONS, METHOD, PREVIEW, LocalFeatures, Pixels, extract
 from attribution.matching import Alignment, Look, align, align_whole
-from attribution.processes import in_processes
+from attribution.processes import in_processes, one_blas_thread
 from attribution.shortlist import Words, content_box, outline, outlines
 
 BY_VOTES, BY_OUTLINE, BY_VECTOR = 10, 4, 8
@@ -92,15 +94,20 @@ class CopyIndex:
         if not len(self) or (hidden is not None and hidden.all()):
             return []
         seen, look = seen or extract(image), Look.at(image)
+        box = content_box(seen.preview)
         found: dict[int, Found] = {}
-        for row, mirrored, whole in self._candidates(seen, vectors or {}, hidden):
-            work = self.features(row)
+
+        def checked(candidate: tuple[int, bool, bool]) -> Alignment | None:
+            row, mirrored, whole = candidate
             if whole:
-                alignment = align_whole(seen, work, look, content_box(seen.preview), mirrored=mirrored)
-            else:
-                alignment = align(seen, work, look, mirrored=mirrored)
-            if alignment is not None and (row not in found or alignment.score > found[row].score):
-                found[row] = Found(row, alignment)
+                return align_whole(seen, self.features(row), look, box, mirrored=mirrored)
+            return align(seen, self.features(row), look, mirrored=mirrored)
+
+        with one_blas_thread(), ThreadPoolExecutor(cv2.getNumThreads()) as pool:
+            candidates = self._candidates(seen, vectors or {}, hidden)
+            for (row, _, _), alignment in zip(candidates, pool.map(checked, candidates), strict=True):
+                if alignment is not None and (row not in found or alignment.score > found[row].score):
+                    found[row] = Found(row, alignment)
         return sorted(found.values(), key=lambda each: (-each.score, each.row))[:most]
 
     def _candidates(

@@ -1,18 +1,21 @@
 """Work shared among processes: the interpreter's lock would stop threads, and a forked child may wait for ever on one
-that its parent's libraries had."""
+that its parent's libraries had. And threads of libraries that would be in each other's way."""
 
 import multiprocessing
 import os
 import pickle
 import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
 import faiss
+from threadpoolctl import ThreadpoolController
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -61,3 +64,32 @@ def _open(path: Path) -> None:
 
 def _call(given: Any) -> Any:
     return _HERE["function"](given)
+
+
+class _OneBlasThread:
+    """How many callers want it; the first sets it and the last takes it back, in whatever order they leave."""
+
+    def __init__(self, blas: ThreadpoolController) -> None:
+        self._blas = blas
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._limited: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._limited = self._blas.limit(limits=1)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._limited.restore_original_limits()
+
+
+@cache
+def one_blas_thread() -> _OneBlasThread:
+    """A context in which numpy's products take one thread. With small matrices OpenBLAS's other threads mostly wait for
+    more, keep the cores busy while they do, and whoever has real work waits for them."""
+    return _OneBlasThread(ThreadpoolController().select(internal_api="openblas"))
