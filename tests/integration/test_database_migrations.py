@@ -16,6 +16,7 @@ from alembic.script import ScriptDirectory
 from procrastinate.schema import SchemaManager
 from psycopg import errors, sql
 
+import ledger.database.claims  # noqa: F401 - its tables are compared too
 import migrations
 from ledger.database.address import Address
 from ledger.database.migrate import migrate
