@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 import procrastinate
 import sqlalchemy as sa
@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from attribution.fingerprints import fingerprint
 from ledger import issue, jobs, verifications, verify
+from ledger.claims import deciding, replies
 from ledger.credentials.read import read_credential, trust_list
 from ledger.database.tables import Generation, Principal, Record, Stamp, Verification
 from ledger.errors import BadRequest, LedgerError, Unavailable
@@ -42,7 +43,7 @@ SHUTDOWN_SECONDS = 10.0  # a job that takes longer is resumed by the next worker
 
 
 class Worker:
-    """What the three jobs do with the networks of one profile."""
+    """What the four jobs do with the networks of one profile."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
@@ -57,7 +58,13 @@ class Worker:
                     code="record_busy",
                     next_step="wait for it to finish; nothing is lost",
                 )
-            {"generate": self.generate, "stamp": self.stamp, "verify": self.verify}[task](record_id)
+            {"generate": self.generate, "stamp": self.stamp, "verify": self.verify, "examine": self.settle}[task](
+                record_id
+            )
+
+    def settle(self, claim_id: uuid.UUID) -> None:
+        """A claim → facts → a decision by the rules; each is a step of its own."""
+        deciding.settle(self.runtime, self.examiner, claim_id)
 
     def generate(self, record_id: uuid.UUID) -> None:
         """Prompt → image → evidence → record."""
@@ -255,7 +262,9 @@ def _application(worker: Worker) -> procrastinate.App:
         @app.task(name=name, queue=jobs.QUEUE, retry=_Retry(settings.job_attempts), pass_context=True)
         def task(context: procrastinate.JobContext, record_id: str) -> None:
             record = uuid.UUID(record_id)
-            if context.job.attempts >= MOST_ATTEMPTS:  # it may be what kills the worker, every time
+            if (
+                name != "examine" and context.job.attempts >= MOST_ATTEMPTS
+            ):  # it may be what kills the worker, every time
                 issue.abandon(worker.runtime, record, failure(RuntimeError("given up")))
                 return
             try:
@@ -264,11 +273,11 @@ def _application(worker: Worker) -> procrastinate.App:
             except Exception as error:
                 last = context.job.attempts + 1 >= settings.job_attempts and not _is_passing(error)
                 _log_failure(error, task=name, record_id=record_id, attempt=context.job.attempts + 1)
-                if last or _is_final(error):
+                if name != "examine" and (last or _is_final(error)):  # a claim just waits: nobody may be left unheard
                     issue.abandon(worker.runtime, record, failure(error))
                 raise
 
-    for name in ("generate", "stamp", "verify"):
+    for name in get_args(jobs.Task):
         register(name)
     return app
 
@@ -325,6 +334,8 @@ async def _housekeeping(app: procrastinate.App, worker: Worker) -> None:
             older_than = worker.runtime.clock() - RESUME_AFTER
             with worker.runtime.sessions() as session:
                 left = issue.unfinished(session, older_than)
+                left += [(claim_id, "examine") for claim_id in deciding.waiting(session, older_than)]
+            await asyncio.to_thread(replies.close_due, worker.runtime)
             for record_id, task in left:
                 try:
                     await app.configure_task(

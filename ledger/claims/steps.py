@@ -1,9 +1,9 @@
 """How a claim moves: one table, which the code obeys and from which the database's own check is made. Pure.
 
-    opened ──examine──▶ examined ──decide──▶ decided ──answer──▶ answered ──close──▶ closed
-                           ▲                    │  └───────────────│───────────────▶ closed
-                           └─examine── appealed ◀────────appeal────┘
-    any of them but closed ──withdraw──▶ withdrawn
+opened ──examine──▶ examined ──decide──▶ decided ──answer──▶ answered ──close──▶ closed
+                       ▲                    │  └───────────────│───────────────▶ closed
+                       └─examine── appealed ◀────────appeal────┘
+any of them but closed ──withdraw──▶ withdrawn
 """
 
 from typing import Literal, NamedTuple

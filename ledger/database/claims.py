@@ -143,9 +143,7 @@ class ClaimDocument(Base):
     """What a step says, as canonical JSON (RFC 8785): the step's entry commits, salted, to its SHA-256."""
 
     __tablename__ = "claim_documents"
-    __table_args__ = (
-        sa.ForeignKeyConstraint(["claim_id", "number"], ["claim_steps.claim_id", "claim_steps.number"]),
-    )
+    __table_args__ = (sa.ForeignKeyConstraint(["claim_id", "number"], ["claim_steps.claim_id", "claim_steps.number"]),)
     claim_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     number: Mapped[int] = mapped_column(sa.SmallInteger, primary_key=True, autoincrement=False)
     body: Mapped[bytes]
