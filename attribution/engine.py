@@ -66,8 +66,11 @@ class Examined:
 
 @dataclass(frozen=True)
 class Pair:
-    """One image beside one work. `found` None: no arrangement of details is common. `null` is the copy axis's: it is about *some* work of the collection, so its p-values are too large for one given work, never too small.
-    `reason` says why there is none."""
+    """One image beside one work. `found` None: no arrangement of details is common to both.
+
+    `null` is the copy axis's, which is about *some* work of the collection: for one given work its p-values are too
+    large, never too small. `reason` says why there is none.
+    """
 
     found: Found | None
     null: Null | None

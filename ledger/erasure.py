@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ledger import lookup
+from ledger.claims.erasing import forget_about
 from ledger.database.tables import Generation, LogEntry, LogShard, Picture, Record, Report, Stamp, Verification
 from ledger.errors import BadRequest, Conflict, NotFound
 from ledger.log import entries
@@ -169,6 +170,7 @@ def _forget(session: Session, runtime: Runtime, record: Record, reason: str, ask
     )  # fmt: skip
     session.execute(sa.update(Verification).filter_by(**of_record).values(result=None))
     _redact_candidates(session, record)
+    forget_about(session, record.id, now)
 
 
 def _looks_told(session: Session, what: dict[str, object]) -> list[uuid.UUID]:

@@ -107,26 +107,25 @@ class Examiner:
         else:
             seen = local.extract(work)
         pair = self.engine().pair(image, seen)
+        found = pair.found is not None
         if pair.null is None:
-            return CopyFact(found=pair.found is not None, reason=pair.reason)
-        rate = {"smallest_p": pair.null.smallest_p, "n": pair.null.n}
+            return CopyFact(found=found, reason=pair.reason)
+        smallest_p, n = pair.null.smallest_p, pair.null.n
         if not pair.null.enough_for(ALPHA):
-            return CopyFact(
-                found=pair.found is not None,
-                reason=f"an error rate of {ALPHA:g} needs more than the {pair.null.n} calibration works there are",
-                **rate,
-            )
+            why = f"an error rate of {ALPHA:g} needs more than the {n} calibration works there are"
+            return CopyFact(found=found, smallest_p=smallest_p, n=n, reason=why)
         if pair.found is None:
-            return CopyFact(found=False, p_value=1.0, **rate)
+            return CopyFact(found=False, p_value=1.0, smallest_p=smallest_p, n=n)
         alignment = pair.found.alignment
         return CopyFact(
             found=True,
             p_value=float(pair.null.p_values(pair.found.score)),
+            smallest_p=smallest_p,
+            n=n,
             of_image=covered(area(alignment.of_image)),
             of_work=covered(area(alignment.of_work)),
             details=alignment.details,
             mirrored=alignment.mirrored,
-            **rate,
         )
 
     def engine(self) -> Engine:

@@ -262,9 +262,8 @@ def _application(worker: Worker) -> procrastinate.App:
         @app.task(name=name, queue=jobs.QUEUE, retry=_Retry(settings.job_attempts), pass_context=True)
         def task(context: procrastinate.JobContext, record_id: str) -> None:
             record = uuid.UUID(record_id)
-            if (
-                name != "examine" and context.job.attempts >= MOST_ATTEMPTS
-            ):  # it may be what kills the worker, every time
+            is_claim = name == "examine"  # it just waits: nobody is left unheard because a disk was full
+            if context.job.attempts >= MOST_ATTEMPTS and not is_claim:  # it may be what kills the worker, every time
                 issue.abandon(worker.runtime, record, failure(RuntimeError("given up")))
                 return
             try:
@@ -273,7 +272,7 @@ def _application(worker: Worker) -> procrastinate.App:
             except Exception as error:
                 last = context.job.attempts + 1 >= settings.job_attempts and not _is_passing(error)
                 _log_failure(error, task=name, record_id=record_id, attempt=context.job.attempts + 1)
-                if name != "examine" and (last or _is_final(error)):  # a claim just waits: nobody may be left unheard
+                if (last or _is_final(error)) and not is_claim:
                     issue.abandon(worker.runtime, record, failure(error))
                 raise
 

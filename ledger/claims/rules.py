@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from attribution.wording import ALPHA, WHOLE, chance_of, percent
-from ledger.claims.facts import Facts, Kind
+from ledger.claims.facts import CopyFact, Facts, Kind, StyleFact
 
 VERSION = "claim_rules_1"
 FREE = frozenset({"CC0-1.0", "PDDL-1.0", "Unlicense", "0BSD"})
@@ -108,8 +108,9 @@ def _copy(facts: Facts) -> str | None:
     assert copy.p_value is not None
     mirrored = ", mirrored" if copy.mirrored else ""
     return (
-        f"{percent(copy.of_image)} of the image shows {percent(copy.of_work)} of the work{mirrored}: {copy.details} details"
-        f" stand in the same arrangement. An image that copies nothing reaches this in {chance_of(copy.p_value)}."
+        f"{percent(copy.of_image)} of the image shows {percent(copy.of_work)} of the work{mirrored}:"
+        f" {copy.details} details stand in the same arrangement. An image that copies nothing reaches this in"
+        f" {chance_of(copy.p_value)}."
     )
 
 
@@ -235,23 +236,21 @@ def _no_match(facts: Facts) -> str | None:
 
 def _cannot_tell(facts: Facts) -> str | None:
     reasons = []
-    if facts.identical is None and (facts.copy is None or facts.copy.reason is not None):
-        reasons.append(
-            "whether it is a copy: " + (facts.copy.reason if facts.copy and facts.copy.reason else NOT_ASKED)
-        )
-    if facts.kind == "style" and (facts.style is None or facts.style.reason is not None):
-        reasons.append("whose hand it is: " + (facts.style.reason if facts.style and facts.style.reason else NOT_ASKED))
+    if facts.identical is None and (why := _untold(facts.copy)) is not None:
+        reasons.append(f"whether it is a copy: {why}")
+    if facts.kind == "style" and (why := _untold(facts.style)) is not None:
+        reasons.append(f"whose hand it is: {why}")
     return f"It could not be told {'; nor '.join(reasons)}." if reasons else None
 
 
-NOT_ASKED = "image and work could not be compared"
+def _untold(fact: CopyFact | StyleFact | None) -> str | None:
+    return "image and work could not be compared" if fact is None else fact.reason
 
 
 def _style_is_not_ownership(facts: Facts) -> str | None:
-    found = _style(facts) is not None
-    return (
-        "A manner is free: a resemblance in style proves neither ownership nor that a work was used." if found else None
-    )
+    if _style(facts) is None:
+        return None
+    return "A manner is free: a resemblance in style proves neither ownership nor that a work was used."
 
 
 def _first_is_not_author(facts: Facts) -> str | None:
