@@ -213,9 +213,6 @@ def _facts(
         pixel_sha256=pixels,
         background=runtime.settings.background,
     )
-    identical: Literal["file", "pixels"] | None = None
-    if opening.work.pixel_sha256 == found.pixel_sha256:
-        identical = "file" if opening.work.file_sha256 == found.file_sha256 else "pixels"
     others = on_record.others_identical(same, named, opening.claimant, pixels)
     others += _others_copied(session, evidence, named, opening.claimant, others)
     verified = named is not None and on_record.is_verified(session, asked.identity_id, named.work.artist_id)
@@ -224,13 +221,25 @@ def _facts(
         claimant="verified" if verified else "declared",
         made_on=opening.made_on,
         work=work,
-        identical=identical,
+        identical=_identical(found, named, opening),
         copy=copy,
         style=_style(evidence, named, work),
         sighting=seen,
         others=others,
         snapshot=evidence.snapshot.digest if evidence.snapshot is not None else None,
     )
+
+
+def _identical(found: Fingerprints, named: NamedWork | None, opening: Opening) -> Literal["file", "pixels"] | None:
+    if named is not None:
+        file, pixels = named.work.file_sha256.hex(), named.work.pixel_sha256.hex()
+    elif opening.work is not None:
+        file, pixels = opening.work.file_sha256, opening.work.pixel_sha256
+    else:
+        return None
+    if file == found.file_sha256:
+        return "file"
+    return "pixels" if pixels == found.pixel_sha256 else None
 
 
 def _others_copied(

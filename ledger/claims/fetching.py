@@ -93,7 +93,7 @@ class Fetcher:
                 ) as answer,
             ):
                 if answer.is_redirect:
-                    return answer.headers.get("location", "")
+                    return str(answer.headers.get("location", ""))
                 if answer.status_code != 200:
                     raise PageRefused(f"the page's server answered {answer.status_code}")
                 return self._body(answer, deadline)

@@ -36,15 +36,19 @@ def begin(
     identity_id: uuid.UUID | None,
     about: uuid.UUID | None,
     work_id: uuid.UUID | None,
+    shown_work: str | None,
     document: Mapping[str, Any],
 ) -> Claim:
-    """The claim with its first step. Durable, and bound for the log, when the caller's transaction commits."""
+    """The claim with its first step. Durable, and bound for the log, when the caller's transaction commits.
+
+    `shown_work` is the work's id for the log: None for one that may not be named.
+    """
     claim = Claim(
         id=claim_id, kind=kind, identity_id=identity_id, about=about, work_id=work_id, salt=secrets.token_bytes(32)
     )
     session.add(claim)
     session.flush()
-    said = {"kind": kind, "about": about and str(about), "work_id": work_id and str(work_id)}
+    said = {"kind": kind, "about": None if about is None else str(about), "work_id": shown_work}
     _write(session, runtime, claim, None, "open", role, document, said)
     return claim
 

@@ -88,7 +88,7 @@ def work_fact(session: Session, named: NamedWork | None, claimant: str, at: dt.d
     train, granted_by = _train_at(session, work, at)
     return WorkFact(
         on_record=True,
-        work_id=str(work.id),
+        work_id=str(work.id) if work.grant_name else None,
         licence=work.licence,
         enrolled_at=work.created_at.astimezone(dt.UTC),
         credit="claimant" if same_name(named.artist, claimant) else "another",

@@ -56,7 +56,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
-    """The claim's first document."""
+    """The claim's first document. Of a work that may not be named it says nothing: `work_id` and `work` are null."""
 
     schema: str = "lawful-ledger/claim/1"
     claim_id: str
@@ -67,7 +67,7 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     about: str | None
     image: Seen
     work_id: str | None
-    work: Seen
+    work: Seen | None
     created_at: str
 
 
@@ -85,7 +85,7 @@ def open_claim(
         if identity_id is not None:
             _within_limits(session, runtime, identity_id)
         about, image = _image(session, runtime, wish)
-        work_id, work = _work(session, runtime, wish)
+        work_id, shown_work, work = _work(session, runtime, wish)
         _not_twice(session, identity_id, wish.kind, about, work_id)
         document = Opening(
             claim_id=str(claim_id),
@@ -95,7 +95,7 @@ def open_claim(
             made_on=wish.made_on,
             about=str(about) if about is not None else None,
             image=image,
-            work_id=str(work_id) if work_id is not None else None,
+            work_id=shown_work,
             work=work,
             created_at=runtime.clock().isoformat(),
         )
@@ -108,6 +108,7 @@ def open_claim(
             identity_id=identity_id,
             about=about,
             work_id=work_id,
+            shown_work=shown_work,
             document=msgspec.to_builtins(document),
         )
         # Durable before the job that reads them can be seen; orphans if this transaction rolls back.
@@ -197,15 +198,18 @@ def _image(session: Session, runtime: Runtime, wish: Wish) -> tuple[uuid.UUID | 
     return record.id, Seen(file_sha256=record.file_sha256.hex(), pixel_sha256=record.pixel_sha256.hex())
 
 
-def _work(session: Session, runtime: Runtime, wish: Wish) -> tuple[uuid.UUID | None, Seen]:
-    """The work on record, also where its very picture was handed in; the one credited to the claimant goes first."""
+def _work(session: Session, runtime: Runtime, wish: Wish) -> tuple[uuid.UUID | None, str | None, Seen | None]:
+    """(id, id to be shown, what it is known by) of the work on record, also where its very picture was handed in.
+
+    Where several are, the one credited to the claimant goes first.
+    """
     if wish.work_id is not None:
         named = on_record.named_work(session, wish.work_id)
         if named is None:
             raise NotFound(
                 f"no work {wish.work_id}", code="work_unknown", next_step="hand in the work's file instead of an id"
             )
-        return named.work.id, _seen(named)
+        return _on_record(named)
     assert wish.work is not None
     found = _fingerprint(runtime, wish.work)
     same = on_record.works_of_picture(
@@ -216,11 +220,14 @@ def _work(session: Session, runtime: Runtime, wish: Wish) -> tuple[uuid.UUID | N
     )
     own = [each for each in same if on_record.same_name(each.artist, wish.claimant)]
     first = next(iter([*own, *same]), None)
-    return (None, Seen.of(found)) if first is None else (first.work.id, _seen(first))
+    return (None, None, Seen.of(found)) if first is None else _on_record(first)
 
 
-def _seen(named: NamedWork) -> Seen:
-    return Seen(file_sha256=named.work.file_sha256.hex(), pixel_sha256=named.work.pixel_sha256.hex())
+def _on_record(named: NamedWork) -> tuple[uuid.UUID, str | None, Seen | None]:
+    work = named.work
+    if not work.grant_name:
+        return work.id, None, None
+    return work.id, str(work.id), Seen(file_sha256=work.file_sha256.hex(), pixel_sha256=work.pixel_sha256.hex())
 
 
 def _fingerprint(runtime: Runtime, data: bytes) -> Fingerprints:

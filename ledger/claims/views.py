@@ -20,6 +20,7 @@ from ledger.runtime import Runtime
 
 SIGNED_SCHEMA = "lawful-ledger/signed-claim-report/1"
 PAGE = 50
+OF_STEP = sa.and_(ClaimDocument.claim_id == ClaimStep.claim_id, ClaimDocument.number == ClaimStep.number)
 
 
 class StepView(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,9 +126,7 @@ def newest_claims(
     )
     decided = (
         sa.select(ClaimDocument.body)
-        .join(
-            ClaimStep, sa.and_(ClaimStep.claim_id == ClaimDocument.claim_id, ClaimStep.number == ClaimDocument.number)
-        )
+        .join(ClaimStep, OF_STEP)
         .where(ClaimDocument.claim_id == Claim.id, ClaimStep.event == "decide")
         .order_by(ClaimDocument.number.desc())
         .limit(1)
@@ -192,10 +191,7 @@ def _decided(session: Session, claim_id: uuid.UUID) -> tuple[ClaimStep, bytes]:
         )
     row = session.execute(
         sa.select(ClaimStep, ClaimDocument.body)
-        .join(
-            ClaimDocument,
-            sa.and_(ClaimDocument.claim_id == ClaimStep.claim_id, ClaimDocument.number == ClaimStep.number),
-        )
+        .join(ClaimDocument, OF_STEP)
         .where(ClaimStep.claim_id == claim_id, ClaimStep.event == "decide")
         .order_by(ClaimStep.number.desc())
         .limit(1)
