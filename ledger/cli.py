@@ -18,6 +18,8 @@ COMMANDS = {
     "stamp": "ledger.commands.images:stamp",
     "verify": "ledger.commands.checking:verify",
     "lookup": "ledger.commands.checking:look_up",
+    "claim": "ledger.commands.claims:claim",
+    "dispute": "ledger.commands.claims:dispute",
     "erase": "ledger.commands.erasing:erase",
     "audit": "ledger.commands.audit:audit",
     "evaluate": "ledger.commands.evaluating:evaluate",

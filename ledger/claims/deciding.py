@@ -18,12 +18,12 @@ from attribution.evidence import Evidence, StyleAxis
 from attribution.fingerprints import Fingerprints, fingerprint
 from attribution.levels import askable, axis_tests
 from attribution.wording import ALPHA, WHOLE, covered
-from ledger.claims import moving, on_record, rules
+from ledger.claims import moving, on_record, rules, steps
 from ledger.claims.facts import CopyFact, Facts, OtherWork, StyleFact, WorkFact
 from ledger.claims.on_record import NamedWork
 from ledger.claims.opening import Opening, opening_of
 from ledger.claims.steps import ENDED, WAITING
-from ledger.database.claims import Claim, ClaimDocument, ClaimStep
+from ledger.database.claims import Claim, ClaimDocument
 from ledger.database.tables import Artist, Record
 from ledger.errors import Conflict, NotFound
 from ledger.runtime import Runtime
@@ -83,6 +83,7 @@ def settle(runtime: Runtime, comparer: Comparer, claim_id: uuid.UUID) -> None:
 def examine(runtime: Runtime, comparer: Comparer, claim_id: uuid.UUID) -> None:
     """Compare, gather what is on record, and write both down. Raises Conflict `claim_not_now` for whoever is second."""
     with runtime.sessions() as session:
+        steps.after(moving.newest(session, claim_id).state, "examine", "ledger")  # type: ignore[arg-type]
         asked = _asked(session, claim_id)
     limits = Limits(max_bytes=runtime.settings.max_upload_bytes)
     data = runtime.storage.get(asked.image_key)
@@ -146,8 +147,7 @@ def decide(runtime: Runtime, claim_id: uuid.UUID) -> rules.Decision:
 
 def waiting(session: Session, older_than: dt.datetime) -> list[uuid.UUID]:
     """Claims that wait for the ledger since before `older_than` and have no job that waits or runs."""
-    newest = sa.select(ClaimStep).distinct(ClaimStep.claim_id).order_by(ClaimStep.claim_id, ClaimStep.number.desc())
-    last = newest.subquery()
+    last = moving.last_steps()
     query = (
         sa.select(last.c.claim_id)
         .join(Claim, Claim.id == last.c.claim_id)

@@ -57,8 +57,9 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
 class WorkFact(msgspec.Struct, frozen=True, kw_only=True):
     """The named work. Off the record, all that is known is the file that the claimant handed in.
 
-    A work that may not be named has no id here. `credit`: whether the collection credits it to the artist that the claimant says to be. `train` is the grant as it
-    stood when the image was first seen (else: now), `granted_by` the role that set it, or `enrolled`.
+    A work that may not be named has no id here. `credit`: whether the collection credits it to the artist that the
+    claimant says to be. `train` is the grant as it stood when the image was first seen (else: now), `granted_by` the
+    role that set it, or `enrolled`.
     """
 
     on_record: bool

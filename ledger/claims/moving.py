@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import rfc8785
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
@@ -98,6 +99,12 @@ def newest(session: Session, claim_id: uuid.UUID) -> ClaimStep:
     if found is None:
         raise unknown(claim_id)
     return found
+
+
+def last_steps() -> "sa.Subquery":
+    """The newest step of every claim, for a query to join."""
+    newest_first = sa.select(ClaimStep).order_by(ClaimStep.claim_id, ClaimStep.number.desc())
+    return newest_first.ext(distinct_on(ClaimStep.claim_id)).subquery()
 
 
 def unknown(claim_id: uuid.UUID) -> NotFound:

@@ -23,7 +23,7 @@ from models.images import Limits, decode
 
 KINDS: tuple[Kind, ...] = ("mine", "copies", "style", "unconsented")
 MAX_NAME_CHARS, MAX_WORDS_CHARS = 200, 4000
-OLDEST = dt.date(1, 1, 1)
+JOINERS = "\r\n\t\u200c\u200d"  # the last two hold emoji and Persian together, and hide nothing
 A_DAY = dt.timedelta(days=1)
 
 
@@ -150,7 +150,7 @@ def is_text(words: str) -> bool:
         words.encode()
     except UnicodeEncodeError:
         return False
-    return all(character.isprintable() or character in "\r\n\t" for character in words)
+    return all(character.isprintable() or character in JOINERS for character in words)
 
 
 def _malformed(detail: str, next_step: str) -> BadRequest:

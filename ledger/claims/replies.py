@@ -11,7 +11,7 @@ from ledger import jobs
 from ledger.claims import moving
 from ledger.claims.opening import MAX_WORDS_CHARS, is_text
 from ledger.claims.steps import Role
-from ledger.database.claims import Claim, ClaimStep
+from ledger.database.claims import Claim
 from ledger.database.tables import Principal, Record
 from ledger.errors import BadRequest, NotAllowed
 from ledger.runtime import Runtime
@@ -46,8 +46,7 @@ def close(session: Session, runtime: Runtime, claim_id: uuid.UUID, role: Role) -
 
 def close_due(runtime: Runtime) -> int:
     """Close what was decided or answered REPLY_TIME ago and was not appealed; returns how many."""
-    newest = sa.select(ClaimStep).distinct(ClaimStep.claim_id).order_by(ClaimStep.claim_id, ClaimStep.number.desc())
-    last = newest.subquery()
+    last = moving.last_steps()
     with runtime.sessions() as session:
         due = session.scalars(
             sa.select(last.c.claim_id)

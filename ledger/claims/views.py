@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 import sqlalchemy as sa
+from cryptography.hazmat.primitives import hashes
 from sqlalchemy.orm import Session
 
 from ledger.claims import moving
@@ -16,6 +17,8 @@ from ledger.database.claims import Claim, ClaimDocument, ClaimStep
 from ledger.database.tables import Artist, LogEntry, LogPublished, Work
 from ledger.errors import NotFound
 from ledger.log import entries
+from ledger.log.statements import parse_statement
+from ledger.reports.announced import announcements
 from ledger.runtime import Runtime
 
 SIGNED_SCHEMA = "lawful-ledger/signed-claim-report/1"
@@ -160,7 +163,8 @@ def report(session: Session, claim_id: uuid.UUID) -> bytes:
 
 
 def signed_report(session: Session, runtime: Runtime, claim_id: uuid.UUID) -> dict[str, Any]:
-    """The report with what shows that this ledger signed and logged it: statement, salt, and the log's own proof.
+    """The report with what shows that this ledger signed and logged it: statement, salt, the log's own proof, and the
+    announcements of the keys that sign, proved likewise.
 
     `report` has to be written in RFC 8785 form to get the bytes that are committed to. Raises as `report` does, and
     NotFound `entry_not_integrated` while the log has not taken the decision's entry.
@@ -178,6 +182,13 @@ def signed_report(session: Session, runtime: Runtime, claim_id: uuid.UUID) -> di
         "statement": base64.b64encode(entry).decode(),
         "salt": claim.salt.hex(),
         "tlog_proof": place.tlog_proof.decode(),
+        "keys": announcements(
+            session,
+            runtime.shard,
+            place,
+            statement_kid=parse_statement(entry).kid,
+            certificate_sha256=runtime.keys.credential.leaf.fingerprint(hashes.SHA256()),
+        ),
     }
 
 

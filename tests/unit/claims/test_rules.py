@@ -119,7 +119,7 @@ def test_consent_on_record_refutes_that_there_was_none() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_no_match_alone_never_contradicts(kind: Kind) -> None:
     decided = decide(facts(kind))
-    assert decided.outcome == ("contradicted" if kind == "never" else "inconclusive")
+    assert decided.outcome == "inconclusive"
     (said,) = [ground.text for ground in decided.grounds if ground.code == "no_match"]
     assert "contradicts nobody" in said
     assert "2 % to 10 %" in said
@@ -133,7 +133,7 @@ def test_style_alone_proves_neither_ownership_nor_use(kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_whoever_stamps_an_artists_work_first_gains_nothing_by_it(kind: Kind) -> None:
-    """The thief's stamp is the image, the same file is handed in as the thief's work, and the dates say what they like."""
+    """The thief's stamp is the image, the same file is handed in as the thief's work, and the date is a lie."""
     for made_on in (None, dt.date(1999, 1, 1)):
         decided = decide(facts(kind, work=HANDED_IN, identical="file", copy=MATCH, style=STYLE, made_on=made_on))
         assert decided.outcome != "supported"
