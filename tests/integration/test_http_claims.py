@@ -1,4 +1,4 @@
-"""Claims over HTTP: a link opens once, forms come from our own pages, nobody acts for another, hostile text is inert."""
+"""Claims over HTTP: a link opens once, forms come from our own pages, nobody acts for another, words are inert."""
 
 import re
 import threading

@@ -21,6 +21,7 @@ from msgspec import inspect
 import ledger
 from attribution.fingerprints import fingerprint
 from ledger import erasure, genesis, grants, issue, submissions
+from ledger.claims import replies
 from ledger.commands.work import api_key_for
 from ledger.database.tables import LogEntry, LogOutbox, Record, Report, Work
 from ledger.log import statement_types
@@ -29,6 +30,7 @@ from ledger.log.statement_types import TYPES, Described, describe, sign_entry
 from ledger.log.statements import StatementError, StatementKey, commitment, parse_statement, sign_statement
 from ledger.runtime import Runtime
 
+from .claiming import claimed, settled, somebody
 from .conftest import picture
 from .http_ledger import do, looked, operator, png
 from .test_catalog import folder_of_works, run
@@ -53,6 +55,7 @@ PUBLIC = {
     "Network.weights_sha256": "of a network's weights, which are no person's",
     "Record.snapshot": "over all works of a collection together; names and titles do not enter it",
     "Snapshot.digest": "over all works of a collection together; names and titles do not enter it",
+    "ClaimExamined.snapshot": "over all works of a collection together, as in its own entry",
     "Snapshot.calibration": "over scores of all works together, and what was fitted to them",
 }
 """Digests that are not salted, and why nothing erasable is behind them. A new one needs its reason here."""
@@ -173,6 +176,7 @@ def everything_done(runtime: Runtime, folder: Path) -> dict[str, bytes]:
     issue.sign(runtime, given_up, produced(4))
     issue.abandon(runtime, given_up, {"code": "disk_full", "detail": NAME, "next_step": NAME, "status": 507})
     look = looked(runtime, png(3))
+    claims_settled(runtime, stamp, work.id)
 
     key = StatementKey.generate()
     with runtime.sessions.begin() as session:
@@ -203,6 +207,22 @@ def everything_done(runtime: Runtime, folder: Path) -> dict[str, bytes]:
     for record_id in (generation, look):
         erasure.erase(runtime, record_id, reason="ordered", asked_by="court")
     return digests
+
+
+def claims_settled(runtime: Runtime, record: uuid.UUID, work: uuid.UUID) -> None:
+    """A claim that goes all the way, and one that is withdrawn."""
+    person = somebody(runtime, f"{NAME.replace(' ', '.')}@example.org")
+    said = {"claimant": NAME, "words": f"my {PROMPT}"}
+    claim = claimed(runtime, person, about=record, work_id=work, **said)
+    settled(runtime, claim)
+    withdrawn = claimed(runtime, person, about=record, work=png(5), **said)
+    with runtime.sessions.begin() as session:
+        replies.answer(session, runtime, claim, "operator", f"{NAME} agreed")
+        replies.appeal(session, runtime, claim, "claimant", f"{NAME} did not")
+        replies.withdraw(session, runtime, withdrawn)
+    settled(runtime, claim)
+    with runtime.sessions.begin() as session:
+        replies.close(session, runtime, claim, "operator")
 
 
 def payloads(runtime: Runtime) -> list[Mapping[str, Any]]:
