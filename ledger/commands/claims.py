@@ -9,6 +9,7 @@ from typing import Any
 import click
 import rich_click
 
+from ledger import erasure
 from ledger.claims import control, deciding, erasing, identities, moving, opening, replies, views
 from ledger.claims.opening import Wish
 from ledger.claims.views import ClaimView
@@ -165,14 +166,22 @@ def close(invocation: Invocation, claim_id: uuid.UUID, as_json: bool) -> None:
         _tell(runtime, claim_id, as_json=as_json)
 
 
-@claim.command("erase", epilog="Example: lawful claim erase 0190e7a2-7c3b-7d1e-9f00-3c5a1b2d4e6f")
+@claim.command(
+    "erase",
+    epilog="Example: lawful claim erase 0190e7a2-7c3b-7d1e-9f00-3c5a1b2d4e6f --reason requested --asked-by artist",
+)
 @click.argument("claim_id", metavar="CLAIM", type=click.UUID)
+@rich_click.option("--reason", type=click.Choice(erasure.REASONS), required=True, help="Why; it goes into the log.")
+@rich_click.option(
+    "--asked-by", type=click.Choice(erasure.ROLES), required=True, help="Who asked, by role; it goes into the log."
+)
 @json_option
 @click.pass_obj
-def erase(invocation: Invocation, claim_id: uuid.UUID, as_json: bool) -> None:
+def erase(invocation: Invocation, claim_id: uuid.UUID, reason: str, asked_by: str, as_json: bool) -> None:
     """Delete what a claim says: names, words, facts and reports. Its steps stay, and name nobody. No way back."""
     with founded(invocation.settings()) as runtime:
-        erasing.erase_claim(runtime, claim_id)
+        with logged(runtime):
+            erasing.erase_claim(runtime, claim_id, erasing.Asked(reason, asked_by))
         _tell(runtime, claim_id, as_json=as_json)
 
 

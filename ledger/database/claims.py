@@ -103,6 +103,7 @@ class Claim(Base):
     salt: Mapped[bytes | None]
     created_at: Mapped[dt.datetime] = _created()
     erased_at: Mapped[dt.datetime | None]
+    erased_leaf: Mapped[bytes | None] = mapped_column(comment="The entry that says that its opening was deleted.")
 
 
 class ClaimStep(Base):

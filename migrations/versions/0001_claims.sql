@@ -52,6 +52,7 @@ CREATE TABLE claims (
     salt         bytea,
     created_at   timestamptz NOT NULL DEFAULT now(),
     erased_at    timestamptz,
+    erased_leaf  bytea,
     CONSTRAINT kind_known CHECK (kind IN ('mine', 'copies', 'style', 'unconsented')),
     CONSTRAINT salt_is_32_bytes CHECK (octet_length(salt) = 32)
 );
@@ -59,6 +60,7 @@ CREATE INDEX ix_claims_identity_id ON claims (identity_id);
 CREATE INDEX ix_claims_about ON claims (about);
 CREATE INDEX ix_claims_work_id ON claims (work_id);
 COMMENT ON COLUMN claims.image_key IS 'Storage key of an image that is no record''s.';
+COMMENT ON COLUMN claims.erased_leaf IS 'The entry that says that its opening was deleted.';
 COMMENT ON COLUMN claims.work_key IS 'Storage key of a work that is not in the collection.';
 
 -- The state machine of ledger/claims/steps.py, row by row: a step names the one before it, number and state, so of two

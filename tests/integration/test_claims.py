@@ -15,7 +15,7 @@ import rfc8785
 import sqlalchemy as sa
 from psycopg import errors
 
-from ledger import erasure, grants
+from ledger import erasure, grants, lookup
 from ledger.claims import deciding, erasing, moving, opening, replies, views
 from ledger.claims.opening import Wish
 from ledger.database.claims import Claim, ClaimDocument, ClaimStep
@@ -433,7 +433,7 @@ def test_an_erased_claim_keeps_its_steps_and_nothing_else(runtime: Runtime, tmp_
     claim_id = claimed(runtime, somebody(runtime), about=record, work_id=work)
     settled(runtime, claim_id)
     if by == "claim":
-        erasing.erase_claim(runtime, claim_id)
+        erasing.erase_claim(runtime, claim_id, erasing.Asked("requested", "artist"))
     else:
         erasure.erase(runtime, record, reason="requested", asked_by="artist")
     with runtime.sessions() as session:
@@ -448,6 +448,11 @@ def test_an_erased_claim_keeps_its_steps_and_nothing_else(runtime: Runtime, tmp_
     assert (found.erased, found.claimant, found.decision, found.next_events) == (True, None, None, [])
     with runtime.sessions.begin() as session, pytest.raises(Conflict):
         replies.close(session, runtime, claim_id, "operator")
+    with runtime.sessions() as session:
+        opened = lookup.by_index(session, runtime.shard, found.steps[0].index or 0)
+    assert (opened.type, opened.answer, opened.payload) == ("lawful-ledger/claim-opened/1", "redacted", None)
+    assert opened.redaction is not None
+    assert (opened.redaction.reason, opened.redaction.asked_by) == ("requested", "artist")
 
 
 def test_files_handed_in_for_a_claim_that_was_never_opened_are_swept(runtime: Runtime) -> None:

@@ -108,7 +108,9 @@ def test_the_operator_answers_closes_and_forgets(lawful: Lawful) -> None:
     again = lawful("claim", "answer", claim, "--words", "Twice.", "--json")
     assert (again.exit_code, json.loads(again.stdout)["error"]["code"]) == (3, "claim_not_now")
     assert json.loads(lawful("claim", "close", claim, "--json").stdout)["state"] == "closed"
-    erased = json.loads(lawful("claim", "erase", claim, "--json").stdout)
+    erased = json.loads(
+        lawful("claim", "erase", claim, "--reason", "requested", "--asked-by", "artist", "--json").stdout
+    )
     assert (erased["erased"], erased["claimant"], erased["words"]) == (True, None, None)
     unknown = "0190e7a2-7c3b-7d1e-9f00-3c5a1b2d4e6f"
     for command, code in (
