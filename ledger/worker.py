@@ -327,6 +327,7 @@ async def _housekeeping(app: procrastinate.App, worker: Worker) -> None:
         try:
             if time.monotonic() >= next_sweep:
                 next_sweep = time.monotonic() + SWEEP_SECONDS
+                await asyncio.to_thread(replies.close_due, worker.runtime)
                 await asyncio.to_thread(sweep, worker.runtime)
             for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_SECONDS):
                 await app.job_manager.retry_job(job)
@@ -334,7 +335,6 @@ async def _housekeeping(app: procrastinate.App, worker: Worker) -> None:
             with worker.runtime.sessions() as session:
                 left = issue.unfinished(session, older_than)
                 left += [(claim_id, "examine") for claim_id in deciding.waiting(session, older_than)]
-            await asyncio.to_thread(replies.close_due, worker.runtime)
             for record_id, task in left:
                 try:
                     await app.configure_task(

@@ -22,7 +22,7 @@ from ledger.claims import moving, on_record, rules, steps
 from ledger.claims.facts import CopyFact, Facts, OtherWork, StyleFact, WorkFact
 from ledger.claims.on_record import NamedWork
 from ledger.claims.opening import Opening, opening_of
-from ledger.claims.steps import ENDED, WAITING
+from ledger.claims.steps import WAITING
 from ledger.database.claims import Claim, ClaimDocument
 from ledger.database.tables import Artist, Record
 from ledger.errors import Conflict, NotFound
@@ -162,11 +162,6 @@ def waiting(session: Session, older_than: dt.datetime) -> list[uuid.UUID]:
         )
     )
     return list(session.scalars(query))
-
-
-def over(state: str) -> bool:
-    """Whether nothing more can happen to a claim."""
-    return state in ENDED
 
 
 # ---- gathering -------------------------------------------------------------------------------------------------------

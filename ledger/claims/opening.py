@@ -3,7 +3,6 @@
 import datetime as dt
 import uuid
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -260,8 +259,3 @@ def _not_twice(
 def opening_of(body: bytes) -> Opening:
     """Read the first document back."""
     return msgspec.json.decode(body, type=Opening)
-
-
-def as_document(struct: Any) -> dict[str, Any]:
-    """A struct as JSON builtins."""
-    return msgspec.to_builtins(struct)  # type: ignore[no-any-return]
