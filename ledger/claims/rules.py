@@ -45,9 +45,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rule(NamedTuple):
-    """`applies` gives the ground's sentence, or None. `says` is what the published table tells of the rule."""
+    """`name` is the code of its grounds, `applies` gives their sentence or None, `says` is for the published table."""
 
-    code: str
+    name: str
     weight: Weight
     kinds: tuple[Kind, ...]
     says: str
@@ -57,7 +57,7 @@ class Rule(NamedTuple):
 def decide(facts: Facts) -> Decision:
     """Apply every rule for this kind of claim. The same facts give the same decision, to the last byte."""
     grounds = [
-        Ground(number=number, code=rule.code, weight=rule.weight, text=text)
+        Ground(number=number, code=rule.name, weight=rule.weight, text=text)
         for number, rule in enumerate(RULES, start=1)
         if facts.kind in rule.kinds and (text := rule.applies(facts)) is not None
     ]
@@ -326,6 +326,6 @@ RULES: tuple[Rule, ...] = (
 def published() -> list[dict[str, Any]]:
     """The table as it is served and documented."""
     return [
-        {"number": number, "code": rule.code, "weight": rule.weight, "kinds": list(rule.kinds), "says": rule.says}
+        {"number": number, "code": rule.name, "weight": rule.weight, "kinds": list(rule.kinds), "says": rule.says}
         for number, rule in enumerate(RULES, start=1)
     ]

@@ -221,4 +221,4 @@ def test_the_documented_table_is_the_one_in_force() -> None:
         row = f"| {each['number']} | `{each['code']}` | {each['weight']} | {kinds} | {each['says']} |"
         assert row in page, f"docs/claims.md lacks:\n{row}"
     assert json.dumps(published())
-    assert len(RULES) == len({rule.code for rule in RULES})
+    assert len(RULES) == len({rule.name for rule in RULES})
