@@ -114,7 +114,7 @@ class Examiner:
             return CopyFact(found=found, reason=pair.reason)
         smallest_p, n = pair.null.smallest_p, pair.null.n
         if not pair.null.enough_for(ALPHA):
-            why = f"an error rate of {ALPHA:g} needs more than the {n} calibration works there are"
+            why = f"the {n} calibration works there are, by so few artists, give no error rate of {ALPHA:g}"
             return CopyFact(found=found, smallest_p=smallest_p, n=n, reason=why)
         if pair.found is None:
             return CopyFact(found=False, p_value=1.0, smallest_p=smallest_p, n=n)

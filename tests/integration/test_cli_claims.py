@@ -126,7 +126,7 @@ def test_the_operator_answers_closes_and_forgets(lawful: Lawful) -> None:
 @pytest.mark.slow
 def test_a_true_claim_is_upheld_and_a_false_one_refuted_by_the_engine(lawful: Lawful) -> None:
     """A crop of a work is found by geometry, at an error rate from the collection's own works."""
-    indexed(lawful, artists=6, each=20, side=192)
+    indexed(lawful, artists=12, each=15, side=192)
     work, stranger = picture(203, 192), picture(77_777, 192)
     crop = work[10:180, 12:182]
     true = dispute(lawful, crop, work, "Artist 2")
