@@ -6,7 +6,6 @@ import uuid
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from rfc3161_client import decode_timestamp_response
 from sqlalchemy.orm import Session
 
 from ledger.claims.facts import OtherWork, Sighting, WorkFact
@@ -15,6 +14,7 @@ from ledger.database.tables.log import LogEntry, LogTimestamp
 from ledger.database.tables.records import Record
 from ledger.database.tables.works import Artist, Collection, GrantChange, Work
 from ledger.log.statements import parse_statement
+from ledger.log.timestamps import claimed_time
 
 
 class NamedWork(NamedTuple):
@@ -73,7 +73,7 @@ def sighting(session: Session, pixel_sha256: bytes) -> Sighting | None:
         .limit(1)
     )
     logged = dt.datetime.fromisoformat(parse_statement(record.statement).payload["created_at"])
-    stamped = decode_timestamp_response(token).tst_info.gen_time.astimezone(dt.UTC) if token is not None else None
+    stamped = claimed_time(token) if token is not None else None
     return Sighting(
         at=stamped or logged,
         by="log" if stamped is None else "authority",
