@@ -9,6 +9,7 @@ from typing import Literal
 
 import procrastinate
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session, sessionmaker
 
 from ledger.database.tables.records import Record
@@ -16,6 +17,8 @@ from ledger.errors import LedgerError
 
 QUEUE = "images"
 Task = Literal["generate", "stamp", "verify", "examine"]
+
+_JOBS = sa.table("procrastinate_jobs", sa.column("args", JSONB), sa.column("status"))
 
 # Deferring needs no connection of its own: the caller's transaction is used.
 _DEFERRING = procrastinate.App(connector=procrastinate.SyncPsycopgConnector())
@@ -33,6 +36,15 @@ def defer(session: Session, task: Task, record_id: uuid.UUID) -> None:
         connection=connection,
         allow_unknown=True,
     ).defer(record_id=str(record_id))
+
+
+def failures(of: sa.ColumnElement[uuid.UUID]) -> sa.ScalarSelect[int]:
+    """How many jobs for the record or claim with this id have failed for good."""
+    return (
+        sa.select(sa.func.count())
+        .where(_JOBS.c.args["record_id"].astext == sa.cast(of, sa.Text), sa.cast(_JOBS.c.status, sa.Text) == "failed")
+        .scalar_subquery()
+    )
 
 
 def worker_is_alive(session: Session, within_seconds: float = 10.0) -> bool:

@@ -43,6 +43,7 @@ SWEEP_SECONDS = 3600.0
 HEARTBEAT_SECONDS = 2.0
 STALLED_SECONDS = 10.0  # without a heartbeat a worker counts as dead; locks keep a living one from being doubled
 MOST_ATTEMPTS = 100  # whatever the reason: about an hour and a half of waiting for a disk or a timestamp authority
+MOST_ATTEMPTS_ON_CLAIM = 10  # then the job has failed, and the next one comes later (`deciding.waiting`)
 SHUTDOWN_SECONDS = 10.0  # a job that takes longer is resumed by the next worker
 
 
@@ -255,9 +256,13 @@ def _application(worker: Worker) -> procrastinate.App:
         @app.task(name=name, queue=jobs.QUEUE, retry=_Retry(settings.job_attempts), pass_context=True)
         def task(context: procrastinate.JobContext, record_id: str) -> None:
             record = uuid.UUID(record_id)
-            is_claim = name == "examine"  # it just waits: nobody is left unheard because a disk was full
-            if context.job.attempts >= MOST_ATTEMPTS and not is_claim:  # it may be what kills the worker, every time
-                abandon(worker.runtime, record, failure(RuntimeError("given up")))
+            is_claim = name == "examine"  # it waits, ever longer: nobody is left unheard because a disk was full
+            # It may be what kills the worker, every time.
+            if context.job.attempts >= (MOST_ATTEMPTS_ON_CLAIM if is_claim else MOST_ATTEMPTS):
+                given_up = RuntimeError("given up")
+                if is_claim:
+                    raise given_up
+                abandon(worker.runtime, record, failure(given_up))
                 return
             try:
                 worker.run(name, record)
@@ -324,10 +329,10 @@ async def _housekeeping(app: procrastinate.App, worker: Worker) -> None:
                 await asyncio.to_thread(sweep, worker.runtime)
             for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_SECONDS):
                 await app.job_manager.retry_job(job)
-            older_than = worker.runtime.clock() - RESUME_AFTER
+            now = worker.runtime.clock()
             with worker.runtime.sessions() as session:
-                left = issue.unfinished(session, older_than)
-                left += [(claim_id, "examine") for claim_id in deciding.waiting(session, older_than)]
+                left = issue.unfinished(session, now - RESUME_AFTER)
+                left += [(claim_id, "examine") for claim_id in deciding.waiting(session, now, RESUME_AFTER)]
             for record_id, task in left:
                 try:
                     await app.configure_task(

@@ -18,6 +18,7 @@ from attribution.evidence import Evidence, StyleAxis
 from attribution.fingerprints import Fingerprints, fingerprint
 from attribution.levels import askable, axis_tests
 from attribution.wording import ALPHA, WHOLE, covered
+from ledger import jobs
 from ledger.claims import moving, on_record, rules, steps
 from ledger.claims.facts import CopyFact, Facts, OtherWork, StyleFact, WorkFact
 from ledger.claims.on_record import NamedWork
@@ -30,6 +31,7 @@ from ledger.errors import Conflict, NotFound
 from ledger.runtime import Runtime
 from models.images import Limits, decode
 
+MOST_DOUBLINGS = 20  # of a minute: two years
 REPORT_SCHEMA = "lawful-ledger/claim-report/1"
 EXAMINED_SCHEMA = "lawful-ledger/claim-examination/1"
 
@@ -146,16 +148,20 @@ def decide(runtime: Runtime, claim_id: uuid.UUID) -> rules.Decision:
     return decision
 
 
-def waiting(session: Session, older_than: dt.datetime) -> list[uuid.UUID]:
-    """Claims that wait for the ledger since before `older_than` and have no job that waits or runs."""
+def waiting(session: Session, now: dt.datetime, patience: dt.timedelta) -> list[uuid.UUID]:
+    """Claims that have waited for the ledger longer than `patience` and have no job that waits or runs.
+
+    Patience doubles with every job that failed: what can never be examined costs ever less, and nothing is given up.
+    """
     last = moving.last_steps()
+    waited = sa.extract("epoch", sa.literal(now) - last.c.created_at)
     query = (
         sa.select(last.c.claim_id)
         .join(Claim, Claim.id == last.c.claim_id)
         .where(
             Claim.erased_at.is_(None),
             last.c.state.in_(WAITING),
-            last.c.created_at < older_than,
+            waited > patience.total_seconds() * sa.func.power(2, sa.func.least(jobs.failures(Claim.id), MOST_DOUBLINGS)),
             sa.text(
                 "NOT EXISTS (SELECT 1 FROM procrastinate_jobs"
                 " WHERE args->>'record_id' = claims.id::text AND status IN ('todo', 'doing'))"

@@ -144,8 +144,7 @@ def _later_date(facts: Facts) -> str | None:
     seen = facts.sighting
     if seen is None or facts.made_on is None:
         return None
-    earliest = dt.datetime.combine(facts.made_on, dt.time(), dt.UTC) - SLACK
-    if seen.at >= earliest:
+    if seen.at + SLACK >= dt.datetime.combine(facts.made_on, dt.time(), dt.UTC):  # the year 1 has no day before
         return None
     word = "a timestamp authority's" if seen.by == "authority" else "the ledger's own"
     return (

@@ -10,9 +10,10 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives import hashes
 from sqlalchemy.orm import Session
 
+from ledger import jobs
 from ledger.claims import moving
 from ledger.claims.rules import Decision
-from ledger.claims.steps import Event, State, events
+from ledger.claims.steps import WAITING, Event, State, events
 from ledger.database.tables.claims import Claim, ClaimDocument, ClaimStep
 from ledger.database.tables.log import LogEntry, LogPublished
 from ledger.database.tables.works import Artist, Work
@@ -42,7 +43,8 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
 
 class ClaimView(msgspec.Struct, frozen=True, kw_only=True):
     """A claim. `claimant` is the name that was given, which nobody checked; `decision` the newest one, whose `claimant`
-    says whether that was. A protected work has no id here. Erased: only kind, record and steps are left."""
+    says whether that was. A protected work has no id here. Erased: only kind, record and steps are left. `failures`: how
+    often its examination has failed so far, while it waits for one."""
 
     id: str
     kind: str
@@ -56,6 +58,7 @@ class ClaimView(msgspec.Struct, frozen=True, kw_only=True):
     decision: Decision | None
     steps: list[StepView]
     next_events: list[Event]
+    failures: int
     created_at: str
     erased: bool
 
@@ -106,6 +109,7 @@ def view(session: Session, runtime: Runtime, claim_id: uuid.UUID) -> ClaimView:
         decision=msgspec.convert(decided[-1]["decision"], Decision) if decided else None,
         steps=[_step(step, index, documents) for step, index in rows],
         next_events=[] if claim.erased_at is not None else events(rows[-1][0].state),
+        failures=_failures(session, claim_id) if rows[-1][0].state in WAITING else 0,
         created_at=_text(rows[0][0].created_at),
         erased=claim.erased_at is not None,
     )
@@ -213,6 +217,10 @@ def _decided(session: Session, claim_id: uuid.UUID) -> tuple[ClaimStep, bytes]:
             "the claim is not decided yet", code="claim_undecided", next_step="ask again when its state says so"
         )
     return row[0], row[1]
+
+
+def _failures(session: Session, claim_id: uuid.UUID) -> int:
+    return session.scalar(sa.select(jobs.failures(sa.literal(claim_id)))) or 0
 
 
 def _named_work(session: Session, work_id: uuid.UUID | None) -> str | None:

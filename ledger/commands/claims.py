@@ -237,6 +237,8 @@ def _print(found: ClaimView) -> None:
         for ground in found.decision.grounds:
             line(f"{ground.number:>2} {ground.weight:<11} {ground.text} [{ground.code}]")
     line(f"claim {found.id}: {found.kind}, by {found.claimant or 'nobody'}, {found.state}")
+    if found.failures:
+        line(f"  its examination failed {found.failures} times so far; the worker's log says why, and tries again")
     for step in found.steps:
         where = "on its way into the log" if step.index is None else f"entry {step.index}"
         line(f"  {step.at[:19]} {step.state:<9} by the {step.by_role}, {where}")

@@ -15,7 +15,7 @@ import rfc8785
 import sqlalchemy as sa
 from psycopg import errors
 
-from ledger import erasure, grants, lookup
+from ledger import erasure, grants, jobs, lookup
 from ledger.claims import deciding, erasing, moving, opening, replies, views
 from ledger.claims.opening import Wish
 from ledger.database.tables.claims import Claim, ClaimDocument, ClaimStep
@@ -34,6 +34,8 @@ from .claiming import FOUND, JANE, Answers, claim_entries, claimed, codes, seen,
 from .http_ledger import generated, operator, png, stamped
 
 pytestmark = pytest.mark.postgres
+
+A_MINUTE = dt.timedelta(minutes=1)
 
 
 # ---- decisions -------------------------------------------------------------------------------------------------------
@@ -251,15 +253,28 @@ def test_an_interrupted_decision_goes_on_from_the_examination(runtime: Runtime, 
     deciding.examine(runtime, comparer, claim_id)
     with runtime.sessions() as session:
         later = runtime.clock() + dt.timedelta(minutes=5)
-        session.execute(sa.text("SELECT 1"))
-        assert deciding.waiting(session, later) == []  # its job still is to come
+        assert deciding.waiting(session, later, A_MINUTE) == []  # its job still is to come
     with runtime.sessions.begin() as session:
         session.execute(sa.text("DELETE FROM procrastinate_jobs"))
-        assert deciding.waiting(session, later) == [claim_id]
+        assert deciding.waiting(session, later, A_MINUTE) == [claim_id]
     assert settled(runtime, claim_id, comparer).state == "decided"
     assert len(comparer.asked) == 1
     settled(runtime, claim_id, comparer)  # again: nothing is left to do
     assert len(seen(runtime, claim_id).steps) == 3
+
+
+def test_a_claim_whose_examination_fails_is_tried_ever_later_and_shows_it(runtime: Runtime) -> None:
+    claim_id = claimed(runtime, somebody(runtime), about=stamped(runtime, png(50)), work=png(51))
+    now = runtime.clock()
+    with runtime.sessions.begin() as session:
+        session.execute(sa.text("UPDATE procrastinate_jobs SET status = 'failed'"))
+        for _ in range(5):
+            jobs.defer(session, "examine", claim_id)
+        session.execute(sa.text("UPDATE procrastinate_jobs SET status = 'failed'"))
+        assert deciding.waiting(session, now + dt.timedelta(minutes=60), A_MINUTE) == []
+        assert deciding.waiting(session, now + dt.timedelta(minutes=66), A_MINUTE) == [claim_id]
+    assert seen(runtime, claim_id).failures == 6
+    assert settled(runtime, claim_id).failures == 0
 
 
 # ---- the other side, appeal, withdrawal, close -----------------------------------------------------------------------

@@ -102,8 +102,9 @@ def test_the_same_or_the_next_day_refutes_nothing() -> None:
         assert "later_date" not in codes(made_on=(DAY + dt.timedelta(days=days)).date())
 
 
-def test_an_earlier_date_supports_nothing() -> None:
-    assert outcome("mine", made_on=dt.date(1999, 1, 1), copy=NO_MATCH) == "inconclusive"
+@pytest.mark.parametrize("made_on", [dt.date(1999, 1, 1), dt.date.min], ids=str)
+def test_an_earlier_date_supports_nothing(made_on: dt.date) -> None:
+    assert outcome("mine", made_on=made_on, copy=NO_MATCH) == "inconclusive"
 
 
 def test_consent_on_record_refutes_that_there_was_none() -> None:
