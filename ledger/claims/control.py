@@ -22,7 +22,7 @@ PREFIX = "lawful-ledger-"
 
 
 def put_page(session: Session, artist_id: uuid.UUID, url: str) -> None:
-    """Put an artist's own page on record. What was proven on another page is proven no more.
+    """Put an artist's own page on record. What was proven on another page then counts no more (`is_verified`).
 
     Raises NotFound `artist_unknown`, PageRefused for an address that would never be fetched.
     """
@@ -33,11 +33,6 @@ def put_page(session: Session, artist_id: uuid.UUID, url: str) -> None:
         )
     adding = insert(ArtistPage).values(artist_id=artist_id, url=url)
     session.execute(adding.on_conflict_do_update(index_elements=["artist_id"], set_={"url": url}))
-    session.execute(
-        sa.update(ControlProof)
-        .where(ControlProof.artist_id == artist_id, ControlProof.page.is_distinct_from(url))
-        .values(verified_at=None, page=None)
-    )
 
 
 def ask(session: Session, identity_id: uuid.UUID, artist_id: uuid.UUID) -> tuple[str, str]:
@@ -79,6 +74,18 @@ def check(runtime: Runtime, identity_id: uuid.UUID, artist_id: uuid.UUID, fetche
 def shows(page: bytes, token: str) -> bool:
     """Whether the token stands in the page, as a word of its own."""
     return re.search(rb"(?<![0-9a-zA-Z])" + re.escape(token.encode()) + rb"(?![0-9a-zA-Z])", page) is not None
+
+
+def is_verified(session: Session, identity_id: uuid.UUID | None, artist_id: uuid.UUID | None) -> bool:
+    """Whether this identity has shown its token on the page that is now on record as this artist's own."""
+    if identity_id is None or artist_id is None:
+        return False
+    proof = session.scalar(
+        sa.select(ControlProof.verified_at)
+        .join(ArtistPage, sa.and_(ArtistPage.artist_id == ControlProof.artist_id, ArtistPage.url == ControlProof.page))
+        .where(ControlProof.identity_id == identity_id, ControlProof.artist_id == artist_id)
+    )
+    return proof is not None
 
 
 def _fetched(fetcher: Fetcher | None, page: str) -> bytes:

@@ -19,7 +19,7 @@ from attribution.fingerprints import Fingerprints, fingerprint
 from attribution.levels import askable, axis_tests
 from attribution.wording import ALPHA, WHOLE, covered
 from ledger import jobs
-from ledger.claims import moving, on_record, rules, steps
+from ledger.claims import control, moving, on_record, rules, steps
 from ledger.claims.facts import CopyFact, Facts, OtherWork, StyleFact, WorkFact
 from ledger.claims.on_record import NamedWork
 from ledger.claims.opening import Opening, opening_of
@@ -155,13 +155,14 @@ def waiting(session: Session, now: dt.datetime, patience: dt.timedelta) -> list[
     """
     last = moving.last_steps()
     waited = sa.extract("epoch", sa.literal(now) - last.c.created_at)
+    doublings = sa.func.least(jobs.failures(Claim.id), MOST_DOUBLINGS)
     query = (
         sa.select(last.c.claim_id)
         .join(Claim, Claim.id == last.c.claim_id)
         .where(
             Claim.erased_at.is_(None),
             last.c.state.in_(WAITING),
-            waited > patience.total_seconds() * sa.func.power(2, sa.func.least(jobs.failures(Claim.id), MOST_DOUBLINGS)),
+            waited > patience.total_seconds() * sa.func.power(2, doublings),
             sa.text(
                 "NOT EXISTS (SELECT 1 FROM procrastinate_jobs"
                 " WHERE args->>'record_id' = claims.id::text AND status IN ('todo', 'doing'))"
@@ -217,7 +218,7 @@ def _facts(
     )
     others = on_record.others_identical(same, named, opening.claimant, pixels)
     others += _others_copied(session, evidence, named, opening.claimant, others)
-    verified = named is not None and on_record.is_verified(session, asked.identity_id, named.work.artist_id)
+    verified = named is not None and control.is_verified(session, asked.identity_id, named.work.artist_id)
     return Facts(
         kind=opening.kind,
         claimant="verified" if verified else "declared",

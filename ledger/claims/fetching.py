@@ -5,12 +5,14 @@ connected to as they were looked up (a name cannot change its address in between
 host; a page of at most MOST_BYTES within MOST_SECONDS. No cookie, no proxy and no key of ours goes along.
 """
 
+import asyncio
 import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import httpx
@@ -23,6 +25,8 @@ MOST_REDIRECTS = 3
 MAX_URL_CHARS = 2000
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # RFC 4291, section 2.4, as far as it is given out
+NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: the last four bytes are an IPv4 address
 
 
 class PageRefused(BadRequest):
@@ -44,8 +48,10 @@ def is_public(address: Address) -> bool:
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
         if inner is not None:
             return is_public(inner)
-        if address in ipaddress.ip_network("64:ff9b::/96"):  # NAT64: the last four bytes are an IPv4 address
+        if address in NAT64:
             return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+        if address not in GLOBAL_UNICAST:  # among what is left, Python holds ::127.0.0.1 and fec0:: for global
+            return False
     return address.is_global and not address.is_multicast
 
 
@@ -65,10 +71,10 @@ class Fetcher:
     seconds: float = MOST_SECONDS
 
     def fetch(self, url: str) -> bytes:
-        """The bytes of the page at `url`. Raises PageRefused."""
+        """The bytes of the page at `url`. Blocks, for `seconds` and what the resolver takes. Raises PageRefused."""
         host, deadline = checked_host(url), time.monotonic() + self.seconds
         for _ in range(MOST_REDIRECTS + 1):
-            answer = self._ask(url, host, deadline)
+            answer = self._in_time(self._ask(url, host, self._address(host)), deadline)
             if isinstance(answer, bytes):
                 return answer
             url = urljoin(url, answer)
@@ -76,39 +82,48 @@ class Fetcher:
                 raise PageRefused("the page leads to another host, which is not the one on record")
         raise PageRefused(f"the page was moved more than {MOST_REDIRECTS} times")
 
-    def _ask(self, url: str, host: str, deadline: float) -> bytes | str:
-        """The body, or where the answer says that it went."""
-        address = self._address(host)
-        shown = f"[{address}]" if address.version == 6 else str(address)
-        parts = urlsplit(url)
-        target = httpx.URL(scheme="https", host=shown.strip("[]"), port=self.port, raw_path=_path(parts))
+    def _in_time(self, asking: Coroutine[Any, Any, bytes | str], deadline: float) -> bytes | str:
+        """httpx times single reads; a page that drips its headers would hold a thread for days."""
+
+        async def ask() -> bytes | str:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                return await asking
+
         try:
-            with (
-                httpx.Client(verify=self.context, trust_env=False, timeout=self._left(deadline)) as client,
-                client.stream(
-                    "GET",
-                    target,
-                    headers={"Host": host, "Accept": "text/html, text/plain", "Accept-Encoding": "identity"},
-                    extensions={"sni_hostname": host},  # the certificate has to be the host's, not the address's
-                ) as answer,
-            ):
-                if answer.is_redirect:
-                    return str(answer.headers.get("location", ""))
-                if answer.status_code != 200:
-                    raise PageRefused(f"the page's server answered {answer.status_code}")
-                return self._body(answer, deadline)
+            return asyncio.run(ask())
+        except TimeoutError as error:
+            raise PageRefused(f"the page took longer than {self.seconds:g} seconds") from error
         except (httpx.HTTPError, OSError) as error:
             raise PageRefused(f"the page could not be fetched: {type(error).__name__}") from error
 
-    def _body(self, answer: httpx.Response, deadline: float) -> bytes:
+    async def _ask(self, url: str, host: str, address: Address) -> bytes | str:
+        """The body, or where the answer says that it went."""
+        shown = f"[{address}]" if address.version == 6 else str(address)
+        parts = urlsplit(url)
+        target = httpx.URL(scheme="https", host=shown.strip("[]"), port=self.port, raw_path=_path(parts))
+        async with (
+            httpx.AsyncClient(verify=self.context, trust_env=False, timeout=self.seconds) as client,
+            client.stream(
+                "GET",
+                target,
+                headers={"Host": host, "Accept": "text/html, text/plain", "Accept-Encoding": "identity"},
+                extensions={"sni_hostname": host},  # the certificate has to be the host's, not the address's
+            ) as answer,
+        ):
+            if answer.is_redirect:
+                return str(answer.headers.get("location", ""))
+            if answer.status_code != 200:
+                raise PageRefused(f"the page's server answered {answer.status_code}")
+            return await self._body(answer)
+
+    async def _body(self, answer: httpx.Response) -> bytes:
         if answer.headers.get("content-encoding", "identity").lower() != "identity":
             raise PageRefused("the page comes in an encoding that was not asked for")
         body = bytearray()
-        for chunk in answer.iter_raw():
+        async for chunk in answer.aiter_raw():
             body += chunk
             if len(body) > MOST_BYTES:
                 raise PageRefused(f"the page has more than {MOST_BYTES // 1024} KiB")
-            self._left(deadline)
         return bytes(body)
 
     def _address(self, host: str) -> Address:
@@ -120,12 +135,6 @@ class Fetcher:
         if not found or not all(self.may_connect(each) for each in found):
             raise PageRefused("the page's host does not lie on the public internet")
         return found[0]
-
-    def _left(self, deadline: float) -> float:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise PageRefused(f"the page took longer than {self.seconds:g} seconds")
-        return left
 
 
 def checked_host(url: str) -> str:

@@ -9,7 +9,6 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ledger.claims.facts import OtherWork, Sighting, WorkFact
-from ledger.database.tables.claims import ControlProof
 from ledger.database.tables.log import LogEntry, LogTimestamp
 from ledger.database.tables.records import Record
 from ledger.database.tables.works import Artist, Collection, GrantChange, Work
@@ -125,11 +124,3 @@ def others_identical(
         for each in same
         if not same_name(each.artist, own) and each.work.grant_compare
     ]
-
-
-def is_verified(session: Session, identity_id: uuid.UUID | None, artist_id: uuid.UUID | None) -> bool:
-    """Whether this identity has shown a token on the page that is on record as this artist's own."""
-    if identity_id is None or artist_id is None:
-        return False
-    proof = session.get(ControlProof, (identity_id, artist_id))
-    return proof is not None and proof.verified_at is not None

@@ -43,8 +43,8 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
 
 class ClaimView(msgspec.Struct, frozen=True, kw_only=True):
     """A claim. `claimant` is the name that was given, which nobody checked; `decision` the newest one, whose `claimant`
-    says whether that was. A protected work has no id here. Erased: only kind, record and steps are left. `failures`: how
-    often its examination has failed so far, while it waits for one."""
+    says whether that was. A protected work has no id here. Erased: only kind, record and steps are left.
+    `failures`: how often its examination has failed so far, while it waits for one."""
 
     id: str
     kind: str

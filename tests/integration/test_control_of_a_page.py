@@ -92,9 +92,16 @@ def test_another_page_on_record_takes_back_what_was_proven_on_the_old_one(runtim
     with runtime.sessions.begin() as session:
         control.put_page(session, artist, OWN)
         token, _ = control.ask(session, rosa, artist)
-    control.check(runtime, rosa, artist, Web({OWN: token.encode()}))  # type: ignore[arg-type]
-    with runtime.sessions.begin() as session:
-        control.put_page(session, artist, "https://rosa.example.org/new")
+
+    class Moving(Web):
+        """The operator puts another page on record while the old one is being fetched."""
+
+        def fetch(self, url: str) -> bytes:
+            with runtime.sessions.begin() as session:
+                control.put_page(session, artist, "https://rosa.example.org/new")
+            return super().fetch(url)
+
+    control.check(runtime, rosa, artist, Moving({OWN: token.encode()}))  # type: ignore[arg-type]
     claim_id = claimed(runtime, rosa, about=stamped(runtime, png(50)), work_id=work, claimant="Rosa")
     found = settled(runtime, claim_id)
     assert found.decision is not None

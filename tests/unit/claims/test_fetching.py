@@ -5,6 +5,7 @@ import ipaddress
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -39,9 +40,11 @@ class Pages(BaseHTTPRequestHandler):
             "/zip": (200, {"content-encoding": "gzip"}, b"\x1f\x8b"),
             "/gone": (404, {}, b"lawful-ledger-0123"),
         }
-        if self.path == "/slow":
+        if self.path in {"/slow", "/slow-headers"}:
             self.send_response(200)
-            self.end_headers()
+            if self.path == "/slow":
+                self.end_headers()
+            self.flush_headers()
             for _ in range(40):
                 self.wfile.write(b".")
                 self.wfile.flush()
@@ -157,9 +160,12 @@ def test_what_leads_elsewhere_or_is_too_much_is_refused(site: Fetcher, path: str
     assert {host for host, _ in Pages.asked} == {HOST}
 
 
-def test_a_page_that_drips_is_given_up_in_time(site: Fetcher) -> None:
+@pytest.mark.parametrize("path", ["/slow", "/slow-headers"])
+def test_a_page_that_drips_is_given_up_in_time(site: Fetcher, path: str) -> None:
+    began = time.monotonic()
     with pytest.raises(PageRefused, match="longer than 1 seconds"):
-        replace(site, seconds=1).fetch(f"https://{HOST}/slow")
+        replace(site, seconds=1).fetch(f"https://{HOST}{path}")
+    assert time.monotonic() - began < 3  # the server would go on for four
 
 
 def test_a_certificate_for_another_host_is_refused_before_anything_is_asked(site: Fetcher) -> None:
@@ -196,7 +202,7 @@ def test_a_host_that_is_not_there_is_refused(site: Fetcher) -> None:
     "address",
     ["127.0.0.1", "10.1.2.3", "192.168.1.1", "172.16.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
      "255.255.255.255", "::1", "::", "fe80::1", "fc00::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1",
-     "64:ff9b::7f00:1", "2002:7f00:1::", "2001:db8::1"],
+     "::7f00:1", "fec0::1", "64:ff9b:1::a00:1", "64:ff9b::7f00:1", "2002:7f00:1::", "2001:db8::1"],
 )  # fmt: skip
 def test_no_address_but_a_public_one_is_public(address: str) -> None:
     assert not is_public(ipaddress.ip_address(address))
