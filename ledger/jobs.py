@@ -38,7 +38,7 @@ def defer(session: Session, task: Task, record_id: uuid.UUID) -> None:
     ).defer(record_id=str(record_id))
 
 
-def failures(of: sa.ColumnElement[uuid.UUID]) -> sa.ScalarSelect[int]:
+def failures(of: sa.SQLColumnExpression[uuid.UUID]) -> sa.ScalarSelect[int]:
     """How many jobs for the record or claim with this id have failed for good."""
     return (
         sa.select(sa.func.count())

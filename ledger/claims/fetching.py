@@ -11,6 +11,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -90,7 +91,8 @@ class Fetcher:
                 return await asking
 
         try:
-            return asyncio.run(ask())
+            with ThreadPoolExecutor(1) as thread:  # the caller's may run a loop of its own
+                return thread.submit(asyncio.run, ask()).result()
         except TimeoutError as error:
             raise PageRefused(f"the page took longer than {self.seconds:g} seconds") from error
         except (httpx.HTTPError, OSError) as error:

@@ -16,7 +16,6 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException, NotFoundException
 from litestar.middleware import DefineMiddleware
-from litestar.middleware.csrf import CSRFMiddleware
 from litestar.middleware.rate_limit import RateLimitConfig
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
@@ -100,24 +99,20 @@ FORMS = (
     claiming.ask_for_token,
     claiming.check_token,
 )
-"""What a signed-in browser sends: each form carries a token that only our own page could know."""
+"""What a signed-in browser sends, from our own pages alone."""
 
 
 def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
     """The application of one ledger. It opens its runtime when it starts; one that is given is used and left open."""
-    csrf = sessions.csrf_config(settings)
-    guarded = [DefineMiddleware(CSRFMiddleware, config=csrf)]
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncGenerator[None]:
         if runtime is not None:
             app.state.runtime = runtime
-            csrf.secret = sessions.web_secret(settings)
             yield
             return
         opened = open_runtime(settings)
         app.state.runtime = await sync_to_thread(opened.__enter__)
-        csrf.secret = sessions.web_secret(settings)
         try:
             yield
         finally:
@@ -127,11 +122,11 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
         route_handlers=[
             *OTHERS,
             Router("/", route_handlers=UPLOADING, request_max_body_size=settings.max_upload_bytes + FORM_OVERHEAD),
-            Router("/", route_handlers=FORMS, middleware=guarded),
+            Router("/", route_handlers=FORMS, guards=[sessions.from_our_page]),
             Router(
                 "/",
                 route_handlers=[claiming.new_claim_page, claiming.open_claim],
-                middleware=guarded,
+                guards=[sessions.from_our_page],
                 request_max_body_size=settings.max_upload_bytes + FORM_OVERHEAD,
             ),
             Router("/", route_handlers=[submitting.submit_batch], request_max_body_size=MAX_BATCH_BYTES),

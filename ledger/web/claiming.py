@@ -26,7 +26,7 @@ from ledger.web.uploads import too_large
 
 About = Annotated[uuid.UUID | None, QueryParameter(description="Only claims on this record.")]
 Before = Annotated[uuid.UUID | None, QueryParameter(description="The last id of the page before: the next older ones.")]
-FORM_FIELDS = frozenset({"kind", "about", "claimant", "work_id", "made_on", "words", "file", "_csrf_token"})
+FORM_FIELDS = frozenset({"kind", "about", "claimant", "work_id", "made_on", "words", "file"})
 
 
 class Claims(msgspec.Struct, frozen=True):

@@ -1,18 +1,16 @@
 """Who is signed in: a random cookie, known to the database by its hash alone, new at every sign-in.
 
 The framework's own sessions take over whatever id a browser brings, and keep ids in the clear; an API key in a cookie,
-which this is, has neither weakness. Forms are guarded by the framework's CSRF middleware.
+which this is, has neither weakness. That no other site sends our forms, the browser itself says (`from_our_page`): the
+framework's CSRF middleware reads whole uploads before it refuses them.
 """
 
-import os
-import secrets
-import tempfile
 import uuid
-from pathlib import Path
+from urllib.parse import urlsplit
 
 from litestar.concurrency import sync_to_thread
-from litestar.config.csrf import CSRFConfig
 from litestar.datastructures import Cookie
+from litestar.enums import ScopeType
 from litestar.handlers import BaseRouteHandler
 
 from ledger.claims.identities import SESSION_LIFE, identity_of
@@ -20,8 +18,6 @@ from ledger.errors import NotAllowed
 from ledger.runtime import Runtime
 from ledger.settings import Settings
 from ledger.web.guard import Connection
-
-FORMS_FILE = "web.secret"
 
 
 def is_secure(settings: Settings) -> bool:
@@ -47,33 +43,31 @@ def session_cookie(settings: Settings, token: str) -> Cookie:
     )
 
 
-def csrf_config(settings: Settings) -> CSRFConfig:
-    """For the routers with forms. Its secret is set when the application starts (`web_secret`)."""
-    return CSRFConfig(
-        secret="",
-        cookie_name="__Host-lawful-form" if is_secure(settings) else "lawful-form",
-        cookie_secure=is_secure(settings),
-        cookie_httponly=True,
-        cookie_samesite="lax",
-    )
+async def from_our_page(connection: Connection, _handler: BaseRouteHandler) -> None:
+    """Refuse (403) a form that a page of somebody else's sent, by what the browser says of it, before its body is read.
+
+    Browsers say so themselves since 2023, over https and on one's own machine (`Sec-Fetch-Site`, W3C Fetch Metadata);
+    `Origin` comes from older ones. What sends neither is no browser, and carries nobody's cookie but its own.
+    """
+    if connection.scope["type"] != ScopeType.HTTP or connection.scope["method"] == "GET":
+        return
+    site, origin = connection.headers.get("sec-fetch-site"), connection.headers.get("origin")
+    if site is not None:
+        ours = site in {"same-origin", "none"}  # none: it was sent again from the address bar
+    else:
+        ours = origin is None or origin == _origin(connection.app.state.runtime.settings.public_url)
+    if not ours:
+        raise NotAllowed(
+            "the form did not come from this ledger's own page",
+            code="form_refused",
+            next_step="open the page here, at the address that the operator made public, and send the form from there",
+        )
 
 
-def web_secret(settings: Settings) -> str:
-    """The setting, or a file in the ledger's home that the first web process writes, whole or not at all."""
-    if settings.web_secret is not None:
-        return settings.web_secret.get_secret_value()
-    path = settings.home / FORMS_FILE
-    if not path.exists():
-        descriptor, name = tempfile.mkstemp(dir=settings.home, prefix=f".{FORMS_FILE}-")  # 0600
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
-        try:
-            path.hardlink_to(name)  # fails where another process was faster: its secret is the one
-        except FileExistsError:
-            pass
-        finally:
-            Path(name).unlink()
-    return path.read_text(encoding="ascii")
+def _origin(url: str) -> str:
+    """RFC 6454, section 6.2."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}".lower()
 
 
 async def requires_sign_in(connection: Connection, _handler: BaseRouteHandler) -> None:

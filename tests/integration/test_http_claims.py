@@ -1,9 +1,10 @@
 """Claims over HTTP: a link opens once, forms come from our own pages, nobody acts for another, words are inert."""
 
-import re
+import asyncio
 import threading
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -33,18 +34,10 @@ def client(runtime: Runtime) -> Iterator[TestClient]:  # type: ignore[type-arg]
         yield opened
 
 
-def token(client: TestClient, page: str = "/sign-in") -> str:  # type: ignore[type-arg]
-    """The form's token, as a browser finds it in the page."""
-    found = re.search(r'name="_csrf_token" value="(\w+)"', client.get(page, headers=PAGE).text)
-    assert found is not None, page
-    return found[1]
-
-
 def ask_link(client: TestClient, email: str) -> str:  # type: ignore[type-arg]
     """The address of the link that is sent to this address."""
-    form = {"email": email, "_csrf_token": token(client)}
     with structlog.testing.capture_logs() as logged:
-        assert client.post("/sign-in", data=form, headers=PAGE).status_code == 200
+        assert client.post("/sign-in", data={"email": email}, headers=PAGE).status_code == 200
     (line,) = [each for each in logged if each["event"] == "sign_in_link"]
     assert email not in str(line)
     return str(line["link"]).partition("8000")[2]
@@ -52,13 +45,13 @@ def ask_link(client: TestClient, email: str) -> str:  # type: ignore[type-arg]
 
 def sign_in(client: TestClient, email: str = "jane@example.org") -> None:  # type: ignore[type-arg]
     link = ask_link(client, email)
-    answer = client.post(link, data={"_csrf_token": token(client, link)})
+    answer = client.post(link)
     assert (answer.status_code, answer.headers["location"]) == (303, "/account")
 
 
-def form(client: TestClient, record: uuid.UUID, **fields: object) -> dict[str, object]:  # type: ignore[type-arg]
+def form(record: uuid.UUID, **fields: object) -> dict[str, object]:
     plain = {"kind": "mine", "about": str(record), "claimant": JANE, "made_on": "", "words": "", "work_id": ""}
-    return plain | {"_csrf_token": token(client, "/claims/new")} | fields
+    return plain | fields
 
 
 # ---- signing in ------------------------------------------------------------------------------------------------------
@@ -68,10 +61,9 @@ def test_a_link_signs_in_once_and_not_again(client: TestClient, runtime: Runtime
     link = ask_link(client, "Jane@Example.org")
     for _ in range(2):  # opening it, as mail scanners do, uses nothing up
         assert client.get(link, headers=PAGE).status_code == 200
-    given = {"_csrf_token": token(client, link)}
-    assert client.post(link, data=given).status_code == 303
+    assert client.post(link).status_code == 303
     assert client.get("/account", headers=PAGE).status_code == 200
-    again = client.post(link, data=given)
+    again = client.post(link)
     assert (again.status_code, again.json()["code"]) == (403, "link_invalid")
     with runtime.sessions() as session:
         assert session.scalars(sa.select(Identity.email)).all() == ["jane@example.org"]
@@ -117,7 +109,7 @@ def test_a_link_and_a_session_end_by_themselves(runtime: Runtime) -> None:
 
 
 def test_one_address_gets_five_links_an_hour_whoever_asks(client: TestClient) -> None:  # type: ignore[type-arg]
-    given = {"email": "jane@example.org", "_csrf_token": token(client)}
+    given = {"email": "jane@example.org"}
     statuses = [client.post("/sign-in", data=given).status_code for _ in range(7)]
     assert statuses == [200] * 5 + [429] * 2
     assert client.post("/sign-in", data=given | {"email": "else@example.org"}).status_code == 200
@@ -149,8 +141,7 @@ def test_the_database_holds_no_token_that_could_be_used(client: TestClient, runt
 def test_signing_in_gives_a_new_cookie_whatever_the_browser_brought(client: TestClient, runtime: Runtime) -> None:  # type: ignore[type-arg]
     client.cookies.set("lawful", "planted-by-somebody-else")
     link = ask_link(client, "jane@example.org")
-    given = {"_csrf_token": token(client, link)}
-    answer = client.post(link, data=given)
+    answer = client.post(link)
     (cookie,) = [line for line in answer.headers.get_list("set-cookie") if line.startswith("lawful=")]
     assert "planted" not in cookie
     assert {"HttpOnly", "SameSite=lax", "Path=/"} <= set(cookie.split("; "))
@@ -162,45 +153,74 @@ def test_over_https_cookies_are_for_this_host_and_for_https_alone(runtime: Runti
     settings = runtime.settings.model_copy(update={"public_url": "https://ledger.example.org"})
     assert sessions.cookie_name(settings) == "__Host-lawful"
     assert sessions.session_cookie(settings, "x").secure
-    csrf = sessions.csrf_config(settings)
-    assert (csrf.cookie_name, csrf.cookie_secure, csrf.cookie_httponly) == ("__Host-lawful-form", True, True)
 
 
 def test_signing_out_ends_the_session_for_whoever_kept_the_cookie(client: TestClient) -> None:  # type: ignore[type-arg]
     sign_in(client)
     kept = client.cookies["lawful"]
-    assert client.post("/sign-out", data={"_csrf_token": token(client, "/account")}).status_code == 303
+    assert client.post("/sign-out").status_code == 303
     client.cookies.set("lawful", kept)
     assert client.get("/account").json()["code"] == "sign_in_needed"
-
-
-def test_several_web_processes_of_one_ledger_share_the_secret_of_their_forms(runtime: Runtime) -> None:
-    first = sessions.web_secret(runtime.settings)
-    assert len(first) == 64
-    assert sessions.web_secret(runtime.settings) == first
-    assert (runtime.settings.home / "web.secret").stat().st_mode & 0o077 == 0
-    assert [path.name for path in runtime.settings.home.glob(".web*")] == []
 
 
 # ---- forms of others -------------------------------------------------------------------------------------------------
 
 
-def test_no_form_of_a_signed_in_browser_is_taken_without_our_token(client: TestClient, runtime: Runtime) -> None:  # type: ignore[type-arg]
+STRANGE = (
+    {"sec-fetch-site": "cross-site", "origin": "http://127.0.0.1:8000"},
+    {"sec-fetch-site": "same-site"},  # another name of the same domain
+    {"origin": "https://evil.example.org"},
+    {"origin": "null"},
+)
+
+
+@pytest.mark.parametrize("strange", STRANGE, ids=lambda headers: "-".join(headers.values()).replace("/", ""))
+def test_no_form_is_taken_from_a_page_of_somebody_elses(
+    client: TestClient,
+    runtime: Runtime,
+    strange: dict[str, str],  # type: ignore[type-arg]
+) -> None:
     sign_in(client)
     record = stamped(runtime, png(50))
-    given = form(client, record)
     claim_id = claimed(runtime, somebody(runtime), about=record, work=png(51))
-    files = {"file": ("work.png", png(50))}
     actions = [f"/claims/{claim_id}/{action}" for action in ("withdraw", "appeal", "control", "control/check")]
-    for wrong in ("", "x" * 128, "0" * 64 + given["_csrf_token"][64:]):  # type: ignore[index]
-        for address in ("/sign-in", "/sign-in/token", "/sign-out", *actions):
-            answer = client.post(address, data={"_csrf_token": wrong, "words": "x"})
-            assert (answer.status_code, answer.json()["code"]) == (403, "form_refused"), address
-        refused = client.post("/claims/new", data=given | {"_csrf_token": wrong}, files=files)
-        assert (refused.status_code, refused.json()["code"]) == (403, "form_refused")
+    for address in ("/sign-in", "/sign-in/token", "/sign-out", *actions):
+        answer = client.post(address, data={"words": "x"}, headers=strange)
+        assert (answer.status_code, answer.json()["code"]) == (403, "form_refused"), address
+    refused = client.post("/claims/new", data=form(record), files={"file": ("work.png", png(50))}, headers=strange)
+    assert (refused.status_code, refused.json()["code"]) == (403, "form_refused")
     with runtime.sessions() as session:
         assert session.scalar(sa.select(sa.func.count()).select_from(Claim)) == 1
     assert len(claim_entries(runtime)) == 1
+
+
+@pytest.mark.parametrize("known", [{"sec-fetch-site": "same-origin", "origin": "null"}, {}], ids=["new", "old"])
+def test_a_form_is_taken_from_our_own_page(client: TestClient, runtime: Runtime, known: dict[str, str]) -> None:  # type: ignore[type-arg]
+    sign_in(client)
+    headers = known or {"origin": runtime.settings.public_url}
+    assert client.post("/sign-out", headers=headers).status_code == 303
+
+
+def test_of_a_refused_upload_no_byte_is_read(client: TestClient) -> None:  # type: ignore[type-arg]
+    """Neither of a stranger's nor of another site's: whatever its size, it costs nothing."""
+    said: list[dict[str, object]] = []
+
+    async def send(message: dict[str, object]) -> None:
+        said.append(message)
+
+    async def receive() -> dict[str, object]:
+        raise AssertionError("the body was read")
+
+    plain = [(b"host", b"127.0.0.1"), (b"content-type", b"multipart/form-data; boundary=x")]
+    for headers in (plain, [*plain, (b"sec-fetch-site", b"cross-site")]):
+        scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+            "path": "/claims/new", "raw_path": b"/claims/new", "root_path": "", "query_string": b"", "headers": headers,
+            "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8000), "state": {},
+        }  # fmt: skip
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, client.app(scope, receive, send)).result()  # type: ignore[arg-type]
+    assert [each["status"] for each in said if each["type"] == "http.response.start"] == [403, 403]
 
 
 # ---- claiming --------------------------------------------------------------------------------------------------------
@@ -212,7 +232,7 @@ def test_a_person_claims_sees_the_decision_appeals_and_withdraws(
     (work,) = works_of(runtime, tmp_path)
     record = stamped(runtime, png(50))
     sign_in(client)
-    answer = client.post("/claims/new", data=form(client, record, work_id=str(work)), files={"file": ("", b"")})
+    answer = client.post("/claims/new", data=form(record, work_id=str(work)), files={"file": ("", b"")})
     assert answer.status_code == 303
     address = answer.headers["location"]
     assert "Not decided yet" in client.get(address, headers=PAGE).text
@@ -220,9 +240,8 @@ def test_a_person_claims_sees_the_decision_appeals_and_withdraws(
     page = client.get(address, headers=PAGE).text
     assert "Supported." in page
     assert "declared" in page
-    given = {"_csrf_token": token(client, address), "words": "Look again."}
-    assert client.post(f"{address}/appeal", data=given).status_code == 303
-    assert client.post(f"{address}/withdraw", data=given).status_code == 303
+    assert client.post(f"{address}/appeal", data={"words": "Look again."}).status_code == 303
+    assert client.post(f"{address}/withdraw").status_code == 303
     assert client.get(address).json()["state"] == "withdrawn"
     assert address in client.get("/account", headers=PAGE).text
     assert address in client.get(f"/claims?about={record}", headers=PAGE).text
@@ -231,7 +250,7 @@ def test_a_person_claims_sees_the_decision_appeals_and_withdraws(
 def test_a_work_may_be_handed_in_as_a_file(client: TestClient, runtime: Runtime) -> None:  # type: ignore[type-arg]
     record = stamped(runtime, png(50))
     sign_in(client)
-    answer = client.post("/claims/new", data=form(client, record), files={"file": ("w.png", png(50))})
+    answer = client.post("/claims/new", data=form(record), files={"file": ("w.png", png(50))})
     claim_id = uuid.UUID(answer.headers["location"].rpartition("/")[2])
     assert settled(runtime, claim_id).decision.outcome == "inconclusive"  # type: ignore[union-attr]
 
@@ -240,7 +259,7 @@ def test_what_is_wrong_with_a_form_is_said_and_nothing_is_kept(client: TestClien
     record = stamped(runtime, png(50))
     sign_in(client)
     work = {"file": ("w.png", png(51))}
-    given = form(client, record)
+    given = form(record)
     for fields, files, status, code in (
         ({"about": str(uuid.uuid4())}, work, 404, "record_unknown"),
         ({"about": "the one with the cat"}, work, 400, "claim_malformed"),
@@ -259,7 +278,7 @@ def test_what_is_wrong_with_a_form_is_said_and_nothing_is_kept(client: TestClien
 
 def test_who_is_not_signed_in_opens_no_claim(client: TestClient, runtime: Runtime) -> None:  # type: ignore[type-arg]
     record = stamped(runtime, png(50))
-    given = {"kind": "mine", "about": str(record), "claimant": JANE, "_csrf_token": token(client)}
+    given = {"kind": "mine", "about": str(record), "claimant": JANE}
     answer = client.post("/claims/new", data=given, files={"file": ("w.png", png(51))})
     assert (answer.status_code, answer.json()["code"]) == (403, "sign_in_needed")
 
@@ -268,7 +287,7 @@ def test_another_persons_claim_is_read_and_not_moved(client: TestClient, runtime
     claim_id = claimed(runtime, somebody(runtime, "other@example.org"), about=stamped(runtime, png(50)), work=png(51))
     sign_in(client)
     assert "Withdraw" not in client.get(f"/claims/{claim_id}", headers=PAGE).text
-    given = {"_csrf_token": token(client, "/account"), "words": "mine now"}
+    given = {"words": "mine now"}
     for action in ("withdraw", "appeal", "control", "control/check"):
         answer = client.post(f"/claims/{claim_id}/{action}", data=given)
         assert (answer.status_code, answer.json()["code"]) == (403, "claim_not_yours")
@@ -335,7 +354,7 @@ def test_programs_read_claims_rules_and_the_signed_report(client: TestClient, ru
 def test_an_erased_person_is_known_by_nothing(client: TestClient, runtime: Runtime) -> None:  # type: ignore[type-arg]
     sign_in(client)
     record = stamped(runtime, png(50))
-    client.post("/claims/new", data=form(client, record), files={"file": ("w.png", png(50))})
+    client.post("/claims/new", data=form(record), files={"file": ("w.png", png(50))})
     with runtime.sessions.begin() as session:
         identities.erase_identity(session, session.scalars(sa.select(Identity.id)).one())
     assert client.get("/account").status_code == 403

@@ -62,10 +62,10 @@ TABLE = {
     ("POST", f"/claims/{CLAIM}/control"): ANYONE(403),
     ("POST", f"/claims/{CLAIM}/control/check"): ANYONE(403),
     ("GET", "/sign-in"): ANYONE(200),
-    ("POST", "/sign-in"): ANYONE(403),
+    ("POST", "/sign-in"): ANYONE(400),
     ("GET", "/sign-in/{token:str}"): ANYONE(200),
     ("POST", "/sign-in/{token:str}"): ANYONE(403),
-    ("POST", "/sign-out"): ANYONE(403),
+    ("POST", "/sign-out"): ANYONE(303),
     ("GET", "/account"): ANYONE(403),
     ("GET", "/healthz"): ANYONE(200),
     ("GET", "/readyz"): ANYONE(503),  # no worker runs beside these tests
