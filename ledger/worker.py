@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from attribution.fingerprints import fingerprint
 from ledger import issue, jobs, verifications, verify
 from ledger.abandonment import abandon, failure
-from ledger.claims import deciding, replies
+from ledger.claims import deciding, identities, replies
 from ledger.credentials.read import read_credential, trust_list
 from ledger.database.tables.principals import Principal
 from ledger.database.tables.records import Generation, Record, Stamp, Verification
@@ -319,12 +319,15 @@ async def _serve(worker: Worker, sequencer: SequencerThread, stop: threading.Eve
 
 
 async def _housekeeping(app: procrastinate.App, worker: Worker) -> None:
-    """Give jobs of dead workers to the living, enqueue records that stand half-way without a job, sweep the store."""
+    """Give jobs of dead workers to the living, enqueue what stands half-way without a job, sweep the store;
+    close claims whose time is up, forget addresses that only a link was sent to."""
     next_sweep = time.monotonic() + FIRST_SWEEP_SECONDS
     while True:
         try:
             if time.monotonic() >= next_sweep:
                 next_sweep = time.monotonic() + SWEEP_SECONDS
+                with worker.runtime.sessions.begin() as session:
+                    identities.forget_expired(session, worker.runtime.clock())
                 await asyncio.to_thread(replies.close_due, worker.runtime)
                 await asyncio.to_thread(sweep, worker.runtime)
             for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_SECONDS):

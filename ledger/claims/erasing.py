@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from ledger.claims import moving, replies
 from ledger.database.tables.claims import Claim, ClaimDocument, ClaimStep
 from ledger.database.tables.log import LogEntry, LogShard
+from ledger.errors import Unavailable
 from ledger.log import entries
 from ledger.log.statement_types import sign_entry
 from ledger.runtime import Runtime
@@ -61,11 +62,17 @@ def _forget(session: Session, runtime: Runtime, claim: Claim, asked: Asked) -> l
             ClaimDocument,
             sa.and_(ClaimDocument.claim_id == ClaimStep.claim_id, ClaimDocument.number == ClaimStep.number),
         )
-        .join(LogEntry, LogEntry.leaf_hash == ClaimStep.leaf_hash)
-        .join(LogShard, LogShard.name == LogEntry.shard)
+        .outerjoin(LogEntry, LogEntry.leaf_hash == ClaimStep.leaf_hash)
+        .outerjoin(LogShard, LogShard.name == LogEntry.shard)
         .where(ClaimStep.claim_id == claim.id)
         .order_by(ClaimStep.number)
     ).all()
+    if any(row.idx is None for row in documented):  # a step was taken since `wait_for_places`
+        raise Unavailable(
+            "the claim has just moved on, and its newest entry has no place in the log yet",
+            code="log_timeout",
+            next_step="ask again in a moment; nothing was deleted",
+        )
     for row in documented:
         payload = {
             "type": ERASED,

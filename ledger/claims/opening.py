@@ -79,12 +79,15 @@ def open_claim(
     image, LedgerError `claims_too_many` (429), Conflict `claim_exists`. Nothing is stored then.
     """
     check(wish, runtime.clock().date())
+    # Decoded before the transaction: whoever sends the largest images holds no row and no connection by it.
+    seen_image = _fingerprint(runtime, wish.image) if wish.image is not None else None
+    seen_work = _fingerprint(runtime, wish.work) if wish.work is not None else None
     claim_id = moving.new_id()
     with runtime.sessions.begin() as session:
         if identity_id is not None:
             _within_limits(session, runtime, identity_id)
-        about, image = _image(session, runtime, wish)
-        work_id, shown_work, work = _work(session, runtime, wish)
+        about, image = _image(session, wish, seen_image)
+        work_id, shown_work, work = _work(session, runtime, wish, seen_work)
         _not_twice(session, identity_id, wish.kind, about, work_id)
         document = Opening(
             claim_id=str(claim_id),
@@ -176,10 +179,9 @@ def _within_limits(session: Session, runtime: Runtime, identity_id: uuid.UUID) -
         )
 
 
-def _image(session: Session, runtime: Runtime, wish: Wish) -> tuple[uuid.UUID | None, Seen]:
+def _image(session: Session, wish: Wish, found: Fingerprints | None) -> tuple[uuid.UUID | None, Seen]:
     """The record claimed on and what its picture is known by. A file is taken for the earliest record of its pixels."""
-    if wish.image is not None:
-        found = _fingerprint(runtime, wish.image)
+    if found is not None:
         record_id = session.scalar(
             sa.select(Record.id)
             .where(Record.listed, Record.pixel_sha256 == bytes.fromhex(found.pixel_sha256))
@@ -197,7 +199,9 @@ def _image(session: Session, runtime: Runtime, wish: Wish) -> tuple[uuid.UUID | 
     return record.id, Seen(file_sha256=record.file_sha256.hex(), pixel_sha256=record.pixel_sha256.hex())
 
 
-def _work(session: Session, runtime: Runtime, wish: Wish) -> tuple[uuid.UUID | None, str | None, Seen | None]:
+def _work(
+    session: Session, runtime: Runtime, wish: Wish, found: Fingerprints | None
+) -> tuple[uuid.UUID | None, str | None, Seen | None]:
     """(id, id to be shown, what it is known by) of the work on record, also where its very picture was handed in.
 
     Where several are, the one credited to the claimant goes first.
@@ -209,8 +213,7 @@ def _work(session: Session, runtime: Runtime, wish: Wish) -> tuple[uuid.UUID | N
                 f"no work {wish.work_id}", code="work_unknown", next_step="hand in the work's file instead of an id"
             )
         return _on_record(named)
-    assert wish.work is not None
-    found = _fingerprint(runtime, wish.work)
+    assert found is not None
     same = on_record.works_of_picture(
         session,
         file_sha256=bytes.fromhex(found.file_sha256),

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from ledger import jobs
 from ledger.claims import moving
 from ledger.claims.opening import MAX_WORDS_CHARS, is_text
-from ledger.claims.steps import Role
+from ledger.claims.steps import Role, State
 from ledger.database.tables.claims import Claim
 from ledger.database.tables.principals import Principal
 from ledger.database.tables.records import Record
@@ -18,6 +18,7 @@ from ledger.errors import BadRequest, NotAllowed
 from ledger.runtime import Runtime
 
 REPLY_SCHEMA = "lawful-ledger/claim-reply/1"
+ANSWERABLE: tuple[State, ...] = ("decided", "answered")
 REPLY_TIME = dt.timedelta(days=14)
 """How long after a decision either side can answer or appeal before the ledger closes the claim."""
 
@@ -47,25 +48,28 @@ def close(session: Session, runtime: Runtime, claim_id: uuid.UUID, role: Role) -
 
 def close_due(runtime: Runtime) -> int:
     """Close what was decided or answered REPLY_TIME ago and was not appealed; returns how many."""
-    last = moving.last_steps()
+    last, before = moving.last_steps(), runtime.clock() - REPLY_TIME
     with runtime.sessions() as session:
         due = session.scalars(
             sa.select(last.c.claim_id)
             .join(Claim, Claim.id == last.c.claim_id)
             .where(
                 Claim.erased_at.is_(None),
-                last.c.state.in_(("decided", "answered")),
-                last.c.created_at < runtime.clock() - REPLY_TIME,
+                last.c.state.in_(ANSWERABLE),
+                last.c.created_at < before,
             )
         ).all()
+    closed = 0
     for claim_id in due:
         with runtime.sessions.begin() as session:
             moving.locked(session, claim_id)
-            if moving.newest(session, claim_id).state not in {"decided", "answered"}:
-                continue
+            last_step = moving.newest(session, claim_id)
+            if last_step.state not in ANSWERABLE or last_step.created_at >= before:
+                continue  # somebody did something meanwhile
             keys = close(session, runtime, claim_id, "ledger")
         forget_files(runtime, keys)
-    return len(due)
+        closed += 1
+    return closed
 
 
 def release(session: Session, claim_id: uuid.UUID) -> list[str]:

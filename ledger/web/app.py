@@ -134,7 +134,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
         ],
         lifespan=[lifespan],
         dependencies={"runtime": Provide(_runtime, sync_to_thread=False)},
-        middleware=[_looks_limited(settings.looks_per_minute)],
+        middleware=[_limited(settings.looks_per_minute)],
         exception_handlers={HTTPException: answer_with_problem, Exception: answer_with_problem},
         template_config=TemplateConfig(instance=JinjaTemplateEngine.from_environment(templates())),
         openapi_config=_openapi(),
@@ -148,16 +148,20 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
     return app
 
 
-def _looks_limited(per_minute: int) -> DefineMiddleware:
-    """Anybody may ask for a look, and each costs the worker's time and the log an entry. A key lifts no limit.
+def _limited(per_minute: int) -> DefineMiddleware:
+    """Anybody may ask for a look, and each costs the worker's time and the log an entry. A link to sign in costs a mail,
+    a claim the decoding of a picture, a check of control an artist's server a request. A key lifts no limit.
 
     Counted by the address that connects; a proxy in front has to hand that on (uvicorn's proxy headers).
     """
-    return RateLimitConfig(("minute", per_minute), check_throttle_handler=_is_look).middleware
+    return RateLimitConfig(("minute", per_minute), check_throttle_handler=_is_limited).middleware
 
 
-async def _is_look(request: Request[Any, Any, Any]) -> bool:
-    return request.method == "POST" and request.url.path in {"/", "/v1/verifications", "/sign-in"}
+async def _is_limited(request: Request[Any, Any, Any]) -> bool:
+    path = request.url.path
+    return request.method == "POST" and (
+        path in {"/", "/v1/verifications", "/sign-in", "/claims/new"} or path.endswith("/control/check")
+    )
 
 
 def _runtime(state: State) -> Runtime:

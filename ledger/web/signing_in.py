@@ -67,7 +67,6 @@ def account_page(request: "Request[Any, Any, Any]", runtime: NamedDependency[Run
 def _send(runtime: Runtime, text: str) -> None:
     email = identities.address(text)
     with runtime.sessions.begin() as session:
-        identities.forget_expired(session, runtime.clock())
         token = identities.new_link(session, email, runtime.clock())
     # After the commit: a link that was sent is one that works.
     mail.send_link(runtime.settings, email, f"{runtime.settings.public_url}/sign-in/{token}", LINK_MINUTES)

@@ -6,7 +6,9 @@ import datetime as dt
 import hashlib
 import json
 import threading
+import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -21,7 +23,7 @@ from ledger.claims.opening import Wish
 from ledger.database.tables.claims import Claim, ClaimDocument, ClaimStep
 from ledger.database.tables.records import Record
 from ledger.database.tables.works import Work
-from ledger.errors import BadRequest, Conflict, LedgerError, NotAllowed, NotFound
+from ledger.errors import BadRequest, Conflict, LedgerError, NotAllowed, NotFound, Unavailable
 from ledger.log import entries
 from ledger.log.statement_types import sign_entry
 from ledger.log.statements import commitment, parse_statement, verify_statement
@@ -315,6 +317,26 @@ def test_two_weeks_after_a_decision_the_ledger_closes_the_claim(runtime: Runtime
         runtime.storage.get(f"claims/{claim_id}/image")
 
 
+def _waiting_for_a_row(runtime: Runtime) -> int:
+    with runtime.sessions() as session:  # a new one each time: a transaction sees one moment of this view
+        waiting = sa.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        return session.execute(waiting).scalar_one()
+
+
+def test_an_answer_at_the_last_moment_keeps_the_claim_open(runtime: Runtime) -> None:
+    claim_id = claimed(runtime, somebody(runtime), image=png(80), work=png(81))
+    settled(runtime, claim_id)
+    later = dataclasses.replace(runtime, clock=lambda: dt.datetime.now(dt.UTC) + replies.REPLY_TIME * 1.01)
+    with ThreadPoolExecutor(1) as thread:
+        with runtime.sessions.begin() as session:
+            replies.answer(session, later, claim_id, "operator", "At last.")
+            closing = thread.submit(replies.close_due, later)  # it sees a decision that is due, and waits for the row
+            while not closing.done() and _waiting_for_a_row(runtime) == 0:
+                time.sleep(0.02)
+        assert closing.result() == 0
+    assert seen(runtime, claim_id).state == "answered"
+
+
 def test_a_claimant_withdraws_and_nothing_more_happens(runtime: Runtime) -> None:
     jane = somebody(runtime)
     claim_id = claimed(runtime, jane, image=png(80), work=png(81))
@@ -469,6 +491,18 @@ def test_an_erased_claim_keeps_its_steps_and_nothing_else(runtime: Runtime, tmp_
     assert (opened.type, opened.answer, opened.payload) == ("lawful-ledger/claim-opened/1", "redacted", None)
     assert opened.redaction is not None
     assert (opened.redaction.reason, opened.redaction.asked_by) == ("requested", "artist")
+
+
+def test_nothing_of_a_claim_goes_before_the_log_can_say_of_each_entry_that_it_went(runtime: Runtime) -> None:
+    record = stamped(runtime, png(50))
+    claim_id = claimed(runtime, somebody(runtime), about=record, work=png(51))
+    settled(runtime, claim_id)
+    with runtime.sessions() as session:
+        replies.appeal(session, runtime, claim_id, "claimant", "Look again.")  # its entry has no place yet
+        with pytest.raises(Unavailable) as refused:
+            erasing.forget_about(session, runtime, record, erasing.Asked("requested", "artist"))
+    assert refused.value.code == "log_timeout"
+    assert seen(runtime, claim_id).decision is not None
 
 
 def test_files_handed_in_for_a_claim_that_was_never_opened_are_swept(runtime: Runtime) -> None:

@@ -1,6 +1,7 @@
 """Claims over HTTP: a link opens once, forms come from our own pages, nobody acts for another, words are inert."""
 
 import asyncio
+import dataclasses
 import threading
 import uuid
 from collections.abc import Iterator
@@ -274,6 +275,14 @@ def test_what_is_wrong_with_a_form_is_said_and_nothing_is_kept(client: TestClien
     with runtime.sessions() as session:
         assert session.scalar(sa.select(sa.func.count()).select_from(Claim)) == 0
     assert claim_entries(runtime) == []
+
+
+def test_who_sends_forms_by_script_is_slowed_down_whatever_the_forms_lead_to(runtime: Runtime) -> None:
+    limited = dataclasses.replace(runtime, settings=runtime.settings.model_copy(update={"looks_per_minute": 2}))
+    with serving(limited) as client:
+        for address in ("/sign-in", "/claims/new", f"/claims/{uuid.uuid4()}/control/check"):
+            answers = [client.post(address).status_code for _ in range(3)]
+            assert answers[-1] == 429
 
 
 def test_who_is_not_signed_in_opens_no_claim(client: TestClient, runtime: Runtime) -> None:  # type: ignore[type-arg]
