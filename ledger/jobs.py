@@ -24,6 +24,11 @@ _JOBS = sa.table("procrastinate_jobs", sa.column("args", JSONB), sa.column("stat
 _DEFERRING = procrastinate.App(connector=procrastinate.SyncPsycopgConnector())
 
 
+def priority(task: Task) -> int:
+    """Anybody may ask for looks and claims: records go first."""
+    return -1 if task in {"verify", "examine"} else 0
+
+
 def defer(session: Session, task: Task, record_id: uuid.UUID) -> None:
     """Enqueue `task` for a record, or `examine` for a claim, inside the session's open transaction: both commit or
     neither does."""
@@ -32,7 +37,7 @@ def defer(session: Session, task: Task, record_id: uuid.UUID) -> None:
         name=task,
         queue=QUEUE,
         lock=str(record_id),  # one worker at a time per record
-        priority=-1 if task in {"verify", "examine"} else 0,  # anybody may ask for these: records go first
+        priority=priority(task),
         connection=connection,
         allow_unknown=True,
     ).defer(record_id=str(record_id))

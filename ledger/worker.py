@@ -339,7 +339,11 @@ async def _housekeeping(app: procrastinate.App, worker: Worker) -> None:
             for record_id, task in left:
                 try:
                     await app.configure_task(
-                        name=task, queue=jobs.QUEUE, lock=str(record_id), queueing_lock=str(record_id)
+                        name=task,
+                        queue=jobs.QUEUE,
+                        lock=str(record_id),
+                        queueing_lock=str(record_id),
+                        priority=jobs.priority(task),
                     ).defer_async(record_id=str(record_id))
                 except AlreadyEnqueued:
                     continue

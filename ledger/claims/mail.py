@@ -3,6 +3,7 @@
 import smtplib
 import ssl
 from email.message import EmailMessage
+from email.utils import formatdate
 from urllib.parse import unquote, urlsplit
 
 import structlog
@@ -34,6 +35,7 @@ def send_link(settings: Settings, email: str, link: str, minutes: int, context: 
     message = EmailMessage()
     message["Subject"] = SUBJECT
     message["From"] = settings.mail_from or ""
+    message["Date"] = formatdate()
     message["To"] = email
     message.set_content(TEXT.format(public_url=settings.public_url, link=link, minutes=minutes))
     try:
@@ -49,6 +51,8 @@ def send_link(settings: Settings, email: str, link: str, minutes: int, context: 
 
 def _send(url: str, message: EmailMessage, context: ssl.SSLContext) -> None:
     parts = urlsplit(url)
+    if not message["From"]:
+        raise ValueError("no sender")
     if parts.scheme not in {"smtp", "smtps"} or not parts.hostname:
         raise ValueError("no smtp:// or smtps:// address")
     if parts.scheme == "smtps":

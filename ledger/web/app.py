@@ -149,8 +149,8 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
 
 
 def _limited(per_minute: int) -> DefineMiddleware:
-    """Anybody may ask for a look, and each costs the worker's time and the log an entry. A link to sign in costs a mail,
-    a claim the decoding of a picture, a check of control an artist's server a request. A key lifts no limit.
+    """Anybody may ask for a look, and each costs the worker's time and the log an entry. A link to sign in costs a
+    mail, a claim the decoding of a picture, a check of control somebody else's server a request. A key lifts no limit.
 
     Counted by the address that connects; a proxy in front has to hand that on (uvicorn's proxy headers).
     """

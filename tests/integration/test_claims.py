@@ -6,9 +6,7 @@ import datetime as dt
 import hashlib
 import json
 import threading
-import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -17,7 +15,7 @@ import rfc8785
 import sqlalchemy as sa
 from psycopg import errors
 
-from ledger import erasure, grants, jobs, lookup
+from ledger import erasure, grants, lookup
 from ledger.claims import deciding, erasing, moving, opening, replies, views
 from ledger.claims.opening import Wish
 from ledger.database.tables.claims import Claim, ClaimDocument, ClaimStep
@@ -265,20 +263,6 @@ def test_an_interrupted_decision_goes_on_from_the_examination(runtime: Runtime, 
     assert len(seen(runtime, claim_id).steps) == 3
 
 
-def test_a_claim_whose_examination_fails_is_tried_ever_later_and_shows_it(runtime: Runtime) -> None:
-    claim_id = claimed(runtime, somebody(runtime), about=stamped(runtime, png(50)), work=png(51))
-    now = runtime.clock()
-    with runtime.sessions.begin() as session:
-        session.execute(sa.text("UPDATE procrastinate_jobs SET status = 'failed'"))
-        for _ in range(5):
-            jobs.defer(session, "examine", claim_id)
-        session.execute(sa.text("UPDATE procrastinate_jobs SET status = 'failed'"))
-        assert deciding.waiting(session, now + dt.timedelta(minutes=60), A_MINUTE) == []
-        assert deciding.waiting(session, now + dt.timedelta(minutes=66), A_MINUTE) == [claim_id]
-    assert seen(runtime, claim_id).failures == 6
-    assert settled(runtime, claim_id).failures == 0
-
-
 # ---- the other side, appeal, withdrawal, close -----------------------------------------------------------------------
 
 
@@ -303,38 +287,6 @@ def test_the_other_side_answers_and_the_claimant_appeals_once(runtime: Runtime, 
     with runtime.sessions.begin() as session:
         replies.close(session, runtime, claim_id, "operator")
     assert seen(runtime, claim_id).next_events == []
-
-
-def test_two_weeks_after_a_decision_the_ledger_closes_the_claim(runtime: Runtime, tmp_path: Path) -> None:
-    claim_id = claimed(runtime, somebody(runtime), image=png(80), work=png(81))
-    settled(runtime, claim_id)
-    assert replies.close_due(runtime) == 0
-    later = dataclasses.replace(runtime, clock=lambda: dt.datetime.now(dt.UTC) + replies.REPLY_TIME * 1.01)
-    assert replies.close_due(later) == 1
-    assert seen(runtime, claim_id).state == "closed"
-    assert not list((runtime.settings.files_folder / "claims").rglob("*.*"))
-    with pytest.raises(NotFound):
-        runtime.storage.get(f"claims/{claim_id}/image")
-
-
-def _waiting_for_a_row(runtime: Runtime) -> int:
-    with runtime.sessions() as session:  # a new one each time: a transaction sees one moment of this view
-        waiting = sa.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-        return session.execute(waiting).scalar_one()
-
-
-def test_an_answer_at_the_last_moment_keeps_the_claim_open(runtime: Runtime) -> None:
-    claim_id = claimed(runtime, somebody(runtime), image=png(80), work=png(81))
-    settled(runtime, claim_id)
-    later = dataclasses.replace(runtime, clock=lambda: dt.datetime.now(dt.UTC) + replies.REPLY_TIME * 1.01)
-    with ThreadPoolExecutor(1) as thread:
-        with runtime.sessions.begin() as session:
-            replies.answer(session, later, claim_id, "operator", "At last.")
-            closing = thread.submit(replies.close_due, later)  # it sees a decision that is due, and waits for the row
-            while not closing.done() and _waiting_for_a_row(runtime) == 0:
-                time.sleep(0.02)
-        assert closing.result() == 0
-    assert seen(runtime, claim_id).state == "answered"
 
 
 def test_a_claimant_withdraws_and_nothing_more_happens(runtime: Runtime) -> None:

@@ -131,3 +131,9 @@ def test_a_setting_that_is_no_mail_servers_is_told_without_its_password(tmp_path
     with pytest.raises(Unavailable) as refused:
         mail.send_link(settings, "jane@example.org", LINK, 20)
     assert "hunter2" not in refused.value.detail
+
+
+def test_without_a_sender_no_server_is_asked(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, home=tmp_path, smtp_url="smtp://127.0.0.1:1")
+    with pytest.raises(Unavailable, match="ValueError"):  # and not that nobody listens there
+        mail.send_link(settings, "jane@example.org", LINK, 20)
