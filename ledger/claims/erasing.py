@@ -29,7 +29,7 @@ def erase_claim(runtime: Runtime, claim_id: uuid.UUID, asked: Asked) -> None:
     for each that committed to a document says that it went. Erasing again changes nothing.
 
     Copies of its report in other hands hold the salt, and stay what they were. Raises NotFound `claim_unknown`,
-    Unavailable `log_timeout` while an entry has no index yet.
+    Unavailable `log_timeout` while an entry has no index yet, `claim_moved` where another step was just taken.
     """
     wait_for_places(runtime, Claim.id == claim_id)
     with runtime.sessions.begin() as session:
@@ -70,7 +70,7 @@ def _forget(session: Session, runtime: Runtime, claim: Claim, asked: Asked) -> l
     if any(row.idx is None for row in documented):  # a step was taken since `wait_for_places`
         raise Unavailable(
             "the claim has just moved on, and its newest entry has no place in the log yet",
-            code="log_timeout",
+            code="claim_moved",
             next_step="ask again in a moment; nothing was deleted",
         )
     for row in documented:

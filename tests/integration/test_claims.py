@@ -453,7 +453,7 @@ def test_nothing_of_a_claim_goes_before_the_log_can_say_of_each_entry_that_it_we
         replies.appeal(session, runtime, claim_id, "claimant", "Look again.")  # its entry has no place yet
         with pytest.raises(Unavailable) as refused:
             erasing.forget_about(session, runtime, record, erasing.Asked("requested", "artist"))
-    assert refused.value.code == "log_timeout"
+    assert refused.value.code == "claim_moved"
     assert seen(runtime, claim_id).decision is not None
 
 
