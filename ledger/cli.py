@@ -19,6 +19,8 @@ COMMANDS = {
     "verify": "ledger.commands.checking:verify",
     "lookup": "ledger.commands.checking:look_up",
     "grant": "ledger.commands.granting:grant",
+    "claim": "ledger.commands.claims:claim",
+    "dispute": "ledger.commands.claims:dispute",
     "erase": "ledger.commands.erasing:erase",
     "audit": "ledger.commands.audit:audit",
     "evaluate": "ledger.commands.evaluating:evaluate",

@@ -27,7 +27,19 @@ from litestar.template import TemplateConfig
 from ledger.log.declarations import MAX_BATCH_BYTES
 from ledger.runtime import Runtime, open_runtime
 from ledger.settings import Settings
-from ledger.web import health, log, pages, pictures, reading, submitting, wording, writing
+from ledger.web import (
+    claiming,
+    health,
+    log,
+    pages,
+    pictures,
+    reading,
+    sessions,
+    signing_in,
+    submitting,
+    wording,
+    writing,
+)
 from ledger.web.headers import with_headers
 from ledger.web.problems import answer_with_problem
 from ledger.web.serving import serve_app
@@ -66,7 +78,28 @@ OTHERS = (
     pages.record_page,
     pages.documentation_page,
     pictures.read_picture,
+    claiming.list_claims,
+    claiming.read_rules,
+    claiming.read_claim,
+    claiming.read_claim_report,
+    claiming.answer_claim,
+    claiming.appeal_claim,
 )
+FORMS = (
+    signing_in.sign_in_page,
+    signing_in.send_link,
+    signing_in.link_page,
+    signing_in.use_link,
+    signing_in.sign_out,
+    signing_in.account_page,
+    claiming.claims_page,
+    claiming.claim_page,
+    claiming.withdraw_claim,
+    claiming.appeal_by_claimant,
+    claiming.ask_for_token,
+    claiming.check_token,
+)
+"""What a signed-in browser sends, from our own pages alone."""
 
 
 def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
@@ -89,12 +122,19 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
         route_handlers=[
             *OTHERS,
             Router("/", route_handlers=UPLOADING, request_max_body_size=settings.max_upload_bytes + FORM_OVERHEAD),
+            Router("/", route_handlers=FORMS, guards=[sessions.from_our_page]),
+            Router(
+                "/",
+                route_handlers=[claiming.new_claim_page, claiming.open_claim],
+                guards=[sessions.from_our_page],
+                request_max_body_size=settings.max_upload_bytes + FORM_OVERHEAD,
+            ),
             Router("/", route_handlers=[submitting.submit_batch], request_max_body_size=MAX_BATCH_BYTES),
             create_static_files_router("/static", directories=[HERE / "static"], include_in_schema=False),
         ],
         lifespan=[lifespan],
         dependencies={"runtime": Provide(_runtime, sync_to_thread=False)},
-        middleware=[_looks_limited(settings.looks_per_minute)],
+        middleware=[_limited(settings.looks_per_minute)],
         exception_handlers={HTTPException: answer_with_problem, Exception: answer_with_problem},
         template_config=TemplateConfig(instance=JinjaTemplateEngine.from_environment(templates())),
         openapi_config=_openapi(),
@@ -108,16 +148,20 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
     return app
 
 
-def _looks_limited(per_minute: int) -> DefineMiddleware:
-    """Anybody may ask for a look, and each costs the worker's time and the log an entry. A key lifts no limit.
+def _limited(per_minute: int) -> DefineMiddleware:
+    """Anybody may ask for a look, and each costs the worker's time and the log an entry. A link to sign in costs a
+    mail, a claim the decoding of a picture, a check of control somebody else's server a request. A key lifts no limit.
 
     Counted by the address that connects; a proxy in front has to hand that on (uvicorn's proxy headers).
     """
-    return RateLimitConfig(("minute", per_minute), check_throttle_handler=_is_look).middleware
+    return RateLimitConfig(("minute", per_minute), check_throttle_handler=_is_limited).middleware
 
 
-async def _is_look(request: Request[Any, Any, Any]) -> bool:
-    return request.method == "POST" and request.url.path in {"/", "/v1/verifications"}
+async def _is_limited(request: Request[Any, Any, Any]) -> bool:
+    path = request.url.path
+    return request.method == "POST" and (
+        path in {"/", "/v1/verifications", "/sign-in", "/claims/new"} or path.endswith("/control/check")
+    )
 
 
 def _runtime(state: State) -> Runtime:

@@ -11,7 +11,9 @@ ALWAYS = {
     b"content-security-policy": POLICY.encode(),
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",
-    b"referrer-policy": b"no-referrer",  # the address of a verification is known to whoever made it, and to nobody else
+    # The address of a verification is known to whoever made it, and to no other site. With `no-referrer` our own forms
+    # would come without their origin.
+    b"referrer-policy": b"same-origin",
     b"cross-origin-opener-policy": b"same-origin",
     b"cross-origin-resource-policy": b"same-origin",
     b"permissions-policy": b"camera=(), microphone=(), geolocation=()",

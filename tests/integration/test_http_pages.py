@@ -34,7 +34,7 @@ def test_no_page_runs_a_script_or_can_be_framed(runtime: Runtime) -> None:
             assert response.headers["content-security-policy"] == POLICY
             assert response.headers["x-content-type-options"] == "nosniff"
             assert response.headers["x-frame-options"] == "DENY"
-            assert response.headers["referrer-policy"] == "no-referrer"
+            assert response.headers["referrer-policy"] == "same-origin"
             assert not re.search(
                 r"<script|style=|\son\w+=|javascript:|https?://(?!127\.0\.0\.1)", _markup(response.text)
             )
