@@ -47,6 +47,8 @@ OTHERS = (
     reading.read_record,
     reading.read_file,
     reading.read_report,
+    reading.read_report_pdf,
+    reading.read_report_schema,
     reading.read_proof,
     reading.read_receipt,
     reading.read_log_entry,
