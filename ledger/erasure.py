@@ -45,9 +45,10 @@ class Erasure:
 def erase(runtime: Runtime, record_id: uuid.UUID, *, reason: str, asked_by: str) -> Erasure:
     """Delete what a finished record says of an image, and what looks at it were told of it.
 
-    File, fingerprints, salt, prompt, report (the signed PDF too), declared model, the submitter's name for it and the link to the submitter
-    go. Without the salt the entry's commitments can no longer be opened from here. Erasing again finishes what a crash
-    left. `reason` and `asked_by` are words from fixed lists: both go into the public log, which must name nobody.
+    File, fingerprints, salt, prompt, report (the signed PDF too), declared model, the submitter's name for it and the
+    link to the submitter go. Without the salt the entry's commitments can no longer be opened from here. Erasing again
+    finishes what a crash left. `reason` and `asked_by` are words from fixed lists: both go into the public log, which
+    must name nobody.
 
     What it does not reach: copies of the file that others hold, which still carry the salt (such a copy is then
     answered `redacted`, never `not_recorded`); another record of the same pixels, which is another's; the database's

@@ -124,8 +124,8 @@ def read_ledger_claim(reading: CredentialReading, pixel_sha256: str, trust: Trus
 def read_assertion(
     said: Mapping[str, Any], certificate_sha256: str | None, pixel_sha256: str, trust: Trust
 ) -> tuple[LedgerClaim, KeyHistory | None]:
-    """As `read_ledger_claim`, for a ledger assertion from anywhere; with the keys that it announces, where the proof holds
-    under a given log key and the announcements are believed. Raises as it does."""
+    """As `read_ledger_claim`, for a ledger assertion from anywhere; with the keys that it announces, where the proof
+    holds under a given log key and the announcements are believed. Raises as it does."""
     try:
         return _read(said, certificate_sha256, pixel_sha256, trust)
     except (KeyError, TypeError, ValueError, StatementError, NoteError) as error:

@@ -163,9 +163,11 @@ def _print(found: Any) -> None:
     console.print()
     answers = Table(box=None, show_header=False, pad_edge=False)
     told = msgspec.to_builtins(found.answers)
-    told |= {f"picture: {name}": said for name, said in msgspec.to_builtins(found.picture.answers).items()} if (
-        found.picture is not None
-    ) else {}
+    told |= (
+        {f"picture: {name}": said for name, said in msgspec.to_builtins(found.picture.answers).items()}
+        if (found.picture is not None)
+        else {}
+    )
     for question, answer in told.items():
         style = "green" if answer in GOOD else "bold red" if answer in {*BAD, "unsigned"} else ""
         answers.add_row(question, Text(answer, style=style))

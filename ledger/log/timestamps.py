@@ -223,7 +223,7 @@ def _check_imprint(response: TimeStampResponse, checkpoint_text: str) -> None:
 
 
 def post_query(url: str, body: bytes) -> bytes:
-    """What the authority answers to a TimeStampReq (RFC 3161, section 3.4), unread. Raises Unavailable code `tsa_down`."""
+    """What the authority answers to a TimeStampReq (RFC 3161, section 3.4), unread. Raises Unavailable `tsa_down`."""
     deadline = time.monotonic() + ANSWER_SECONDS
     answer = bytearray()
     try:

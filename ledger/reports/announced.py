@@ -27,8 +27,9 @@ def announcements(
     certificate_sha256: bytes,
     also: Sequence[tuple[KeyUse, bytes]] = (),
 ) -> list[dict[str, str]]:
-    """What announces the statement's key, the credential's certificate and the keys of `also` by (use, kid), and whatever
-    signed those entries, down to the genesis: `[{"statement": base64, "tlog_proof": text}]` in the log's order.
+    """What announces the statement's key, the credential's certificate and the keys of `also` by (use, kid), and
+    whatever signed those entries, down to the genesis: `[{"statement": base64, "tlog_proof": text}]` in the log's
+    order.
 
     Raises Inconsistent code `key_not_announced`.
     """

@@ -1,9 +1,9 @@
 """What a report document proves, from the document alone and keys that the checker chose. The checks go on with the
 numbers of `ledger.verdict`, whose sixteen are made of the picture that the document carries.
 
-No database is needed, no network is used and no clock but the one given. What a document without a fault does not prove:
-that what the report says is true; that nothing happened since (a key declared stolen, a deletion); without witnesses'
-keys, that the log shows everybody one tree.
+No database is needed, no network is used and no clock but the one given. What a document without a fault does not
+prove: that what the report says is true; that nothing happened since (a key declared stolen, a deletion); without
+witnesses' keys, that the log shows everybody one tree.
 """
 
 import base64

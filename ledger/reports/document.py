@@ -20,8 +20,8 @@ def signed_pdf(runtime: Runtime, record_id: uuid.UUID) -> bytes:
     """The PDF of an issued record. Whoever asks first has it drawn up, from the state of the log at that moment; of two
     who ask at once, one is kept and both get that one.
 
-    Raises as `ledger.reports.dossier.gather`, Unavailable `tsa_down` where an authority is set and does not answer (then
-    nothing is kept), and as the keys do.
+    Raises as `ledger.reports.dossier.gather`, Unavailable `tsa_down` where an authority is set and does not answer
+    (then nothing is kept), and as the keys do.
     """
     with runtime.sessions() as session:
         kept = _kept(session, record_id)

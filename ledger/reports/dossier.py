@@ -1,7 +1,7 @@
 """A dossier: all that a report document is made from, and all that somebody needs to check it without the ledger.
 
-It is a set of named parts, the same ones in every form the report takes (attachments of the PDF, files of the zip, base64
-in the JSON bundle; `ledger.reports.forms`):
+It is a set of named parts, the same ones in every form the report takes (attachments of the PDF, files of the zip,
+base64 in the JSON bundle; `ledger.reports.forms`):
 
     dossier.json          what follows, by name and SHA-256; when it was drawn up; the salt; what the look found
     report.json           the canonical report, byte for byte as the statement commits to it
@@ -73,11 +73,13 @@ def match_name(sha256: str) -> str:
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """dossier.json. `look` is what `ledger.verify` found of the issued file at `drawn_up_at`, with the ledger's own keys.
+    """dossier.json. `look` is what `ledger.verify` found of the issued file at `drawn_up_at`, with the ledger's own
+    keys.
 
-    `salt` opens the commitments of both entries, `parts` maps the other parts' names to their SHA-256, `media_type` is the
-    picture's, also where it was left out for its size. `log_vkey` and `root_pem` say by which keys the ledger wants to be
-    known: to compare with keys got elsewhere, never to believe. A checker believes none of this and finds it all again.
+    `salt` opens the commitments of both entries, `parts` maps the other parts' names to their SHA-256, `media_type` is
+    the picture's, also where it was left out for its size. `log_vkey` and `root_pem` say by which keys the ledger wants
+    to be known: to compare with keys got elsewhere, never to believe. A checker believes none of this and finds it all
+    again.
     """
 
     schema: str
@@ -180,8 +182,8 @@ def gather(session: Session, runtime: Runtime, record_id: uuid.UUID) -> Dossier:
 
 
 def _places(session: Session, shard: str, leaf: bytes, issued: bytes) -> tuple[Inclusion, Inclusion]:
-    """Where the statement and the entry of its issuing stand under one checkpoint: the newest that witnesses have signed
-    where that covers both, otherwise the newest."""
+    """Where the statement and the entry of its issuing stand under one checkpoint: the newest that witnesses have
+    signed where that covers both, otherwise the newest."""
     for witnessed in (True, False):
         try:
             second = entries.inclusion(session, shard, issued, witnessed=witnessed)

@@ -15,12 +15,12 @@ from pathlib import Path
 FONTS = Path(__file__).parent / "fonts"
 TEXT = "NotoSans-Regular.ttf"  # bold and italic have the same characters
 MOST = 300  # characters of one stranger's text; the JSON has all of it
-RUN = 40  # characters without a break before one is allowed: a name of 300 letters must not leave the page
+RUN = 24  # characters without a break before one is allowed: a name of 300 letters must not leave its column
 BREAK = "\u200b"
 
 _JOINERS = "\u200c\u200d"  # between letters of Persian or Devanagari they belong to the spelling
 _RTL = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc"
-_RIGHT_TO_LEFT = re.compile(rf"[{_RTL}]+(?:[\s'’\-{_JOINERS}]+[{_RTL}]+)*")
+_RIGHT_TO_LEFT = re.compile(rf"[{_RTL}]+(?:[\s'\u2019\-{_JOINERS}]+[{_RTL}]+)*")
 
 
 def shown(text: object, most: int = MOST, run: int = RUN) -> str:

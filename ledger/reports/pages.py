@@ -7,7 +7,7 @@ import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from attribution.evidence import CopyAxis, CopyMatch, Evidence, NeighbourAxis, StyleAxis
+from attribution.evidence import Conflict, CopyAxis, CopyMatch, Evidence, NeighbourAxis, StyleAxis
 from attribution.wording import count, credit, percent
 from ledger.log.notes import TlogProof
 from ledger.reports.dossier import (
@@ -25,7 +25,7 @@ from ledger.reports.dossier import (
     match_name,
     picture_name,
 )
-from ledger.reports.lettering import RUN, shown
+from ledger.reports.lettering import MOST, RUN, shown
 from ledger.reports.schema import ReportBody, read_report
 from ledger.verify import Verification
 from ledger.web import wording
@@ -64,7 +64,7 @@ def page_data(dossier: Dossier) -> Data:
     made_on = _day(body.created_at)
     return {
         "title": f"Report on a picture {'generated' if body.kind == 'generation' else 'stamped'} on {made_on}",
-        "record": shown(facts.record_id),
+        "record": shown(facts.record_id, run=MOST),
         "origin": shown(facts.origin),
         "index": f"{proof.index:,}",
         "drawn_up": _moment(facts.drawn_up_at),
@@ -74,7 +74,7 @@ def page_data(dossier: Dossier) -> Data:
         "picture": {
             "attached": dossier.picture is not None,
             "alt": f"The recorded picture, {body.image.width} by {body.image.height} pixels",
-            "caption": f"{body.image.width} × {body.image.height} pixels, fitted to the page. "
+            "caption": f"{body.image.width} \N{MULTIPLICATION SIGN} {body.image.height} pixels, fitted to the page. "
             + ("The file itself is attached." if dossier.picture else "The file is too large to be attached."),
         },
         "facts": _facts(dossier, body, proof.index, record.issued_at if record else None),
@@ -92,10 +92,10 @@ def page_data(dossier: Dossier) -> Data:
             for check in facts.look.checks
         ],
         "attached": [
-            {"name": shown(name), "bytes": f"{len(data):,}", "meaning": part_meaning(name)}
+            {"name": shown(name, run=MOST), "bytes": f"{len(data):,}", "meaning": part_meaning(name)}
             for name, data in dossier.files.items()
         ],
-        "keys": {"log": shown(facts.log_vkey), "url": shown(facts.public_url)},
+        "keys": {"log": shown(facts.log_vkey, run=MOST), "url": shown(facts.public_url)},
         "picture_name": shown(picture_name(facts.media_type)),
     }
 
@@ -133,7 +133,7 @@ def _facts(dossier: Dossier, body: ReportBody, index: int, issued_at: str | None
         ("Record", facts.record_id, True),
     ]
     return [
-        {"label": label, "value": shown(value, run=16 if mono else RUN), "mono": mono}
+        {"label": label, "value": shown(value, run=MOST if mono else RUN), "mono": mono}
         for label, value, mono in rows
         if value
     ]
@@ -160,12 +160,7 @@ def _evidence(dossier: Dossier, evidence: Evidence) -> Data:
         "identical": [
             shown(f"{credit(each.title, each.artist)}: {_SAME[each.by]}") for each in evidence.identity.works
         ],
-        "conflicts": [
-            shown(
-                "; ".join(f"{title} ({artist})" for title, artist in zip(each.titles, each.artists, strict=False)), 600
-            )
-            for each in evidence.conflicts
-        ],
+        "conflicts": [shown(_conflict(each), 600) for each in evidence.conflicts],
         "copies": _copies(dossier, evidence.copy) if evidence.copy is not None else None,
         "style": _style(evidence.style) if evidence.style is not None else None,
         "nearest": [
@@ -181,6 +176,11 @@ def _evidence(dossier: Dossier, evidence: Evidence) -> Data:
     }
 
 
+def _conflict(conflict: Conflict) -> str:
+    named = zip(conflict.titles, conflict.artists, strict=False)  # a stranger's lists need not be of one length
+    return "; ".join(f"{title} ({artist})" for title, artist in named)
+
+
 _SAME = {"file_sha256": "the same file", "pixel_sha256": "the same pixels"}
 
 
@@ -191,7 +191,7 @@ def _snapshot(evidence: Evidence) -> Data | None:
     among = f"{count(said.works, 'work')} by {count(said.artists, 'artist')}"
     return {
         "text": shown(f"Compared with every comparable work of the collection “{said.collection}”: {among}."),
-        "digest": said.digest or "",
+        "digest": shown(said.digest or "", run=MOST),
     }
 
 

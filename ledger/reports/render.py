@@ -1,9 +1,9 @@
 """A dossier as PDF/A-3: pages to read, and every part attached. The same dossier gives the same bytes.
 
-Typst draws, from this folder's template and fonts and nothing else: no font of the machine, no clock, no network. What is
-in the dossier is data to it, never markup. The document's date is the dossier's; its identifiers follow from its content.
-PDF/A-3a: ISO 19005-3, with associated files (section 6.8) and tags for screen readers. Another version of Typst may draw
-other bytes; which one drew is in the dossier.
+Typst draws, from this folder's template and fonts and nothing else: no font of the machine, no clock, no network. What
+is in the dossier is data to it, never markup. The document's date is the dossier's; its identifiers follow from its
+content. PDF/A-3a: ISO 19005-3, with associated files (section 6.8) and tags for screen readers. Another version of
+Typst may draw other bytes; which one drew is in the dossier.
 """
 
 import datetime as dt
@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from functools import lru_cache
 from pathlib import Path
+from typing import Final
 
 import typst
 from PIL import Image
@@ -25,7 +26,7 @@ from models.errors import ImageError
 from models.images import Limits, decode
 
 TEMPLATE = Path(__file__).parent / "report.typ"
-STANDARD = "a-3a"
+STANDARD: Final = "a-3a"
 SHOWN_PIXELS = 1200  # of the longer side: 300 dots an inch where the picture is 10 cm wide
 
 MEDIA_TYPES = {
@@ -41,8 +42,8 @@ MEDIA_TYPES = {
 
 
 def render(dossier: Dossier) -> bytes:
-    """The unsigned PDF. Raises BadRequest `report_document_malformed` for a dossier (a stranger's) that cannot be drawn,
-    and as `page_data`."""
+    """The unsigned PDF. Raises BadRequest `report_document_malformed` for a dossier (a stranger's) that cannot be
+    drawn, and as `page_data`."""
     data = page_data(dossier)
     files = dossier.files
     data["files"] = [
@@ -71,7 +72,7 @@ def _compiled(folder: Path, drawn_up_at: str) -> bytes:
             root=str(folder),
             font_paths=_fonts(),
             format="pdf",
-            pdf_standards=[STANDARD],
+            pdf_standards=STANDARD,
             timestamp=dt.datetime.fromisoformat(drawn_up_at),
         )
     except (typst.TypstError, ValueError, OverflowError) as error:
@@ -86,8 +87,8 @@ def _fonts() -> typst.Fonts:
 
 
 def _shown(data: bytes) -> tuple[bytes, int, int]:
-    """The picture for the page, its width and height: canonical pixels, made smaller, and nothing else of the file. They
-    are handed over bare: an image encoder's bytes may differ from one processor to the next."""
+    """The picture for the page, its width and height: canonical pixels, made smaller, and nothing else of the file.
+    They are handed over bare: an image encoder's bytes may differ from one processor to the next."""
     try:
         pixels = decode(data, Limits()).pixels
     except ImageError as error:

@@ -1,11 +1,11 @@
 """The signature of a report's PDF, as ordinary readers show it: PAdES (ETSI EN 319 142-1) over the whole file.
 
-It is made with the credential's certificate: the log has announced it, so the chain that proves a file's credential proves
-the document too. The document is certified (DocMDP: no changes), and the signature is added after the rendered bytes,
-which stay as they are. With a timestamp authority it carries the authority's word on when (PAdES B-T).
+It is made with the credential's certificate: the log has announced it, so the chain that proves a file's credential
+proves the document too. The document is certified (DocMDP: no changes), and the signature is added after the rendered
+bytes, which stay as they are. With a timestamp authority it carries the authority's word on when (PAdES B-T).
 
-What a whole signature does not prove: that what the pages say is true; nor, without a root that the checker chose, whose
-certificate it is.
+What a whole signature does not prove: that what the pages say is true; nor, without a root that the checker chose,
+whose certificate it is.
 """
 
 import datetime as dt
@@ -99,7 +99,7 @@ def sign_document(pdf: bytes, credential: CredentialKey, *, record_id: str, orig
 
 
 class _Pdf17Signer(PdfSigner):
-    """PDF/A-3 is PDF 1.7: the document stays one and names no extension of PDF 2.0 for an algorithm that readers know."""
+    """PDF/A-3 is PDF 1.7: the document stays one, and names no extension of PDF 2.0 for what readers know anyway."""
 
     def register_extensions(self, pdf_out: BasePdfFileWriter, *, md_algorithm: str) -> None:
         pass
@@ -110,7 +110,7 @@ class _RingSigner(Signer):
 
     def __init__(self, credential: CredentialKey) -> None:
         chain = [_asn1(each) for each in certificates.load_pem_x509_certificates(credential.certificates_pem.encode())]
-        registry = SimpleCertificateStore()
+        registry = SimpleCertificateStore()  # type: ignore[no-untyped-call]
         registry.register_multiple(chain[1:])
         super().__init__(signing_cert=chain[0], cert_registry=registry)
         self._key = credential.key
@@ -127,7 +127,7 @@ class _Authority(TimeStamper):
     """The authority of the settings, asked as the log asks it."""
 
     def __init__(self, url: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._url = url
 
     async def async_request_tsa_response(self, req: tsp.TimeStampReq) -> tsp.TimeStampResp:
@@ -143,7 +143,7 @@ def _asn1(certificate: certificates.Certificate) -> x509.Certificate:
     return x509.Certificate.load(certificate.public_bytes(Encoding.DER))
 
 
-# ---- reading -----------------------------------------------------------------------------------------------------------
+# ---- reading ---------------------------------------------------------------------------------------------------------
 
 
 def read_signature(pdf: bytes, *, roots_pem: str, now: dt.datetime) -> SignatureReading:
@@ -208,7 +208,7 @@ def _roots(pem: str) -> list[x509.Certificate]:
     return [_asn1(each) for each in dict.fromkeys(certificates.load_pem_x509_certificates(pem.encode()))]
 
 
-# ---- attachments -------------------------------------------------------------------------------------------------------
+# ---- attachments -----------------------------------------------------------------------------------------------------
 
 
 def attachments(pdf: bytes, most: int, most_bytes: int) -> dict[str, bytes]:
