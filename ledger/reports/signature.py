@@ -25,9 +25,8 @@ from pyhanko.pdf_utils.misc import PdfError
 from pyhanko.pdf_utils.reader import PdfFileReader
 from pyhanko.pdf_utils.writer import BasePdfFileWriter
 from pyhanko.sign.fields import MDPPerm, SigFieldSpec, SigSeedSubFilter
-from pyhanko.sign.general import SigningError
 from pyhanko.sign.signers import PdfSignatureMetadata, PdfSigner, Signer
-from pyhanko.sign.timestamps import TimeStamper
+from pyhanko.sign.timestamps import TimeStamper, TimestampRequestError
 from pyhanko.sign.validation import EmbeddedPdfSignature, validate_pdf_signature
 from pyhanko.sign.validation.settings import KeyUsageConstraints
 from pyhanko.sign.validation.status import PdfSignatureStatus, SignatureCoverageLevel
@@ -89,7 +88,7 @@ def sign_document(pdf: bytes, credential: CredentialKey, *, record_id: str, orig
             new_field_spec=SigFieldSpec(FIELD, on_page=0),
         )
         signer.sign_pdf(IncrementalPdfFileWriter(io.BytesIO(pdf)), bytes_reserved=2 * RESERVED, output=out)
-    except SigningError as error:
+    except TimestampRequestError as error:
         raise Unavailable(
             f"the timestamp authority gave no timestamp: {str(error)[:200]}",
             code="tsa_down",
@@ -135,7 +134,7 @@ class _Authority(TimeStamper):
             answer = tsp.TimeStampResp.load(post_query(self._url, req.dump()), strict=True)
             answer.native  # noqa: B018 - reads all of it
         except (ValueError, TypeError) as error:
-            raise SigningError("its answer is no TimeStampResp") from error
+            raise TimestampRequestError("its answer is no TimeStampResp") from error
         return answer
 
 

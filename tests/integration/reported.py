@@ -2,6 +2,13 @@
 
 import hashlib
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import sqlalchemy as sa
+from psycopg import sql
 
 from attribution.evidence import (
     Area,
@@ -20,8 +27,9 @@ from attribution.evidence import (
     StyleAxis,
 )
 from attribution.fingerprints import fingerprint
-from ledger import issue
-from ledger.runtime import Runtime
+from ledger import genesis, issue
+from ledger.runtime import Runtime, open_runtime, sequencing
+from ledger.settings import Settings
 from models.images import encode_png
 
 from .conftest import picture
@@ -101,3 +109,26 @@ def issue_reported(runtime: Runtime, seed: int = 5, side: int = 96) -> uuid.UUID
     issue.sign(runtime, record_id, issue.Produced(data, "image/png", found, evidence(), MODEL, pictures=drawings))
     issue.finish(runtime, record_id)
     return record_id
+
+
+@contextmanager
+def ledger_of_the_module(
+    superuser: psycopg.Connection, superuser_url: str, template: str, home: Path
+) -> Iterator[Runtime]:
+    """A founded ledger with a sequencer for many tests that only read it: founding one costs more than most of them."""
+    name = f"test_{uuid.uuid4().hex}"
+    names = {"name": sql.Identifier(name), "template": sql.Identifier(template)}
+    superuser.execute(sql.SQL("CREATE DATABASE {name} OWNER lawful_owner TEMPLATE {template}").format(**names))
+    urls = [
+        sa.make_url(superuser_url)
+        .set(
+            drivername="postgresql", database=name, username=role, password="only-for-tests"
+        )  # as in tests/conftest.py
+        .render_as_string(hide_password=False)
+        for role in ("lawful_app", "lawful_owner")
+    ]
+    settings = Settings(_env_file=None, home=home, database_url=urls[0], database_owner_url=urls[1])
+    genesis.found(settings)
+    with open_runtime(settings) as runtime, sequencing(runtime):
+        yield runtime
+    superuser.execute(sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(**names))
