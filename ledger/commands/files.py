@@ -19,7 +19,7 @@ def read_whole(path: Path, limit: int, *, what: str) -> bytes:
     try:
         if not path.is_file():
             why = "is a folder" if path.is_dir() else "does not exist" if not path.exists() else "is no ordinary file"
-            raise BadRequest(f"{shown(path)} {why}", code="file_not_found", next_step=f"name {what}")
+            raise BadRequest(f"{shown(path)} {why}", code="file_not_found", next_step=f"name {what}, by its path")
         size = path.stat().st_size
         if size > limit:
             raise TooLarge(

@@ -24,7 +24,7 @@ from ledger.commands.checking import (
 from ledger.commands.files import check_writable, read_whole, write_whole
 from ledger.commands.frame import BAD_ANSWER, Group, Invocation, answer_json, end, json_option, out, shown
 from ledger.commands.work import founded
-from ledger.errors import BadRequest
+from ledger.errors import BadRequest, NotFound
 from ledger.file_proof import Trust
 from ledger.reports.forms import MAX_DOCUMENT_BYTES, to_json, to_zip
 from ledger.runtime import Runtime, utc_now
@@ -93,7 +93,7 @@ def _named(session: Session, record: str) -> uuid.UUID:
     except ValueError:
         found = lookup.find_any(session, record.lower())
     if not found:
-        raise BadRequest(
+        raise NotFound(
             "no record has a file or pixels with this SHA-256",
             code="record_unknown",
             next_step="ask `lawful lookup FILE` for the record's id",

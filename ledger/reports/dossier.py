@@ -242,7 +242,7 @@ def _look(session: Session, runtime: Runtime, data: bytes, record_id: uuid.UUID,
         records=[each for each in found.records if each.id == str(record_id)],
         checks=[
             *found.checks[:14],
-            Check(step=similar.step, name=similar.name, result="skip", code="not_asked"),
+            Check(step=similar.step, name=similar.name, result="skip", code="not_checked"),
             *found.checks[15:],
         ],
     )

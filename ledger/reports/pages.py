@@ -32,7 +32,7 @@ from ledger.web import wording
 
 Data = dict[str, Any]
 
-MOST_MATCHES, MOST_ARTISTS, MOST_NEAREST = 6, 6, 3
+MOST_MATCHES, MOST_ARTISTS, MOST_NEAREST, MOST_LINES = 6, 6, 3, 12  # the JSON has all of them
 RESULT_TONES = {"pass": "good", "fail": "bad", "info": "plain", "skip": "plain"}
 
 PARTS = {
@@ -154,13 +154,14 @@ def _evidence(dossier: Dossier, evidence: Evidence) -> Data:
                 "tone": wording.OUTCOMES[finding.outcome][1],
                 "text": shown(finding.text, 900),
             }
-            for finding in evidence.findings
+            for finding in evidence.findings[:MOST_LINES]
             if tells
         ],
         "identical": [
-            shown(f"{credit(each.title, each.artist)}: {_SAME[each.by]}") for each in evidence.identity.works
+            shown(f"{credit(each.title, each.artist)}: {_SAME[each.by]}")
+            for each in evidence.identity.works[:MOST_LINES]
         ],
-        "conflicts": [shown(_conflict(each), 600) for each in evidence.conflicts],
+        "conflicts": [shown(_conflict(each), 600) for each in evidence.conflicts[:MOST_LINES]],
         "copies": _copies(dossier, evidence.copy) if evidence.copy is not None else None,
         "style": _style(evidence.style) if evidence.style is not None else None,
         "nearest": [

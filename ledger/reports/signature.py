@@ -147,16 +147,16 @@ def _asn1(certificate: certificates.Certificate) -> x509.Certificate:
 
 def read_signature(pdf: bytes, *, roots_pem: str, now: dt.datetime) -> SignatureReading:
     """Check the signature of a PDF with roots that the checker chose, an authority's for timestamps among them. Nothing
-    is fetched, so a revocation is not seen. Hostile files give answers, never an exception."""
+    is fetched, so a revocation is not seen. Hostile files give answers, never an exception. Raises BadRequest
+    `anchors_unreadable` for roots that are no certificates: that is the checker's mistake, not the file's."""
+    roots = _roots(roots_pem)
     try:
         signatures = PdfFileReader(io.BytesIO(pdf)).embedded_signatures
         if not signatures:
             return SignatureReading("unsigned")
         if len(signatures) > 1:  # ours has one; what was added after it is not ours
             return SignatureReading("altered")
-        return _reading(signatures[0], _roots(roots_pem), now)
-    except BadRequest:
-        raise
+        return _reading(signatures[0], roots, now)
     except Exception:  # noqa: BLE001 - any error over a stranger's bytes is an answer about them
         return SignatureReading("unreadable")
 
@@ -204,7 +204,14 @@ def _validated(signature: EmbeddedPdfSignature, roots: list[x509.Certificate], a
 def _roots(pem: str) -> list[x509.Certificate]:
     if not pem.strip():
         return []
-    return [_asn1(each) for each in dict.fromkeys(certificates.load_pem_x509_certificates(pem.encode()))]
+    try:
+        return [_asn1(each) for each in dict.fromkeys(certificates.load_pem_x509_certificates(pem.encode()))]
+    except ValueError as error:
+        raise BadRequest(
+            "the roots given are no certificates in PEM",
+            code="anchors_unreadable",
+            next_step="give what `lawful keys anchor` prints",
+        ) from error
 
 
 # ---- attachments -----------------------------------------------------------------------------------------------------

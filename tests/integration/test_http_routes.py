@@ -30,6 +30,8 @@ TABLE = {
     ("GET", f"/v1/records/{ID}"): ANYONE(200),
     ("GET", f"/v1/records/{ID}/file"): ANYONE(200),
     ("GET", f"/v1/records/{ID}/report"): ANYONE(200),
+    ("GET", f"/v1/records/{ID}/report.pdf"): ANYONE(200),
+    ("GET", "/v1/schemas/report"): ANYONE(200),
     ("GET", f"/v1/records/{ID}/proof"): ANYONE(200),
     ("GET", f"/v1/records/{ID}/receipt"): ANYONE(200),
     ("POST", "/v1/statements"): WRITER | {"valid": 400},  # nothing is sent
