@@ -181,7 +181,7 @@ def check_document(
         report=_report_answer(claim, fault),
     )
     return ReportVerification(
-        verdict=_verdict(answers, claim, fault, announced[0] == "pass", results[11][1] == "issued_file"),
+        verdict=_verdict(answers, claim, fault, {code for _, code in results}),
         form=opened.form,
         document_sha256=hashlib.sha256(data).hexdigest(),
         record_id=body.record_id,
@@ -404,7 +404,7 @@ def _report_answer(claim: LedgerClaim, fault: str | None) -> Literal["recorded",
     return "recorded" if claim.is_proven else "not_checked"
 
 
-def _verdict(answers: ReportAnswers, claim: LedgerClaim, fault: str | None, announced: bool, issued: bool) -> str:
+def _verdict(answers: ReportAnswers, claim: LedgerClaim, fault: str | None, codes: set[str]) -> str:
     """One sentence for somebody who reads no more."""
     if fault is not None:
         return f"Do not rely on this document: {FAULTS.get(fault, fault)}."
@@ -414,10 +414,12 @@ def _verdict(answers: ReportAnswers, claim: LedgerClaim, fault: str | None, anno
     }[answers.document]
     if not claim.is_proven:
         return f"Nothing is proven here of the ledger's part{unproven(claim)}; {document}."
-    by = ", under a certificate that the log announced" if announced else ""
-    file = ", and the picture in it is the file that was issued" if issued else ""
+    by = ", under a certificate that the log announced" if "certificate_announced" in codes else ""
+    file = ", and the picture in it is the file that was issued" if "issued_file" in codes else ""
+    open_end = "; whether its pages say what is attached, only the version that drew them can tell"
+    drawn = open_end if "drawn_by_another_version" in codes else ""
     assert claim.proof is not None
     return (
         f"The log {plain(claim.proof.origin)} holds the statement about this very report, {proven_by(claim)}; "
-        f"{document}{by}{file}."
+        f"{document}{by}{file}{drawn}."
     )

@@ -26,7 +26,9 @@ import hashlib
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version as installed_version
+from pathlib import Path
 
 import msgspec
 import rfc8785
@@ -115,9 +117,18 @@ class Dossier:
         return self.parts.get(picture_name(self.facts.media_type))
 
 
+@lru_cache(maxsize=1)
 def software() -> str:
-    """What draws reports here; another version may draw other pages from the same dossier."""
-    return ", ".join(f"{name} {installed_version(name)}" for name in ("lawful-ledger", "typst", "pillow"))
+    """What draws reports here, the pages' own sources and fonts by digest: another version may draw other pages from
+    the same dossier."""
+    sources = [*sorted(_HERE.glob("fonts/*")), *(_HERE / name for name in _DRAWING)]
+    digest = hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in sources)).hexdigest()
+    versions = [f"{name} {installed_version(name)}" for name in ("lawful-ledger", "typst", "pillow")]
+    return ", ".join([*versions, f"pages {digest[:16]}"])
+
+
+_HERE = Path(__file__).resolve().parent
+_DRAWING = ("report.typ", "pages.py", "lettering.py", "render.py", "../web/wording.py", "../../attribution/wording.py")
 
 
 def gather(session: Session, runtime: Runtime, record_id: uuid.UUID) -> Dossier:

@@ -10,6 +10,7 @@ from typing import Any
 from attribution.evidence import Conflict, CopyAxis, CopyMatch, Evidence, NeighbourAxis, StyleAxis
 from attribution.wording import count, credit, percent
 from ledger.log.notes import TlogProof
+from ledger.lookup import RecordView
 from ledger.reports.dossier import (
     FACTS,
     ISSUED,
@@ -77,7 +78,7 @@ def page_data(dossier: Dossier) -> Data:
             "caption": f"{body.image.width} \N{MULTIPLICATION SIGN} {body.image.height} pixels, fitted to the page. "
             + ("The file itself is attached." if dossier.picture else "The file is too large to be attached."),
         },
-        "facts": _facts(dossier, body, proof.index, record.issued_at if record else None),
+        "facts": _facts(dossier, body, proof.index, record),
         "answers": _answers(facts.look),
         "evidence": _evidence(dossier, body.evidence),
         "not_proven": [shown(each, 600) for each in dict.fromkeys([*body.not_proven, *body.evidence.not_proven])],
@@ -115,8 +116,15 @@ def _answers(look: Verification) -> list[Data]:
     return answers
 
 
-def _facts(dossier: Dossier, body: ReportBody, index: int, issued_at: str | None) -> list[Data]:
-    facts, made = dossier.facts, body.made
+_WITNESSED = {
+    True: "yes, enough of the log's witnesses have cosigned it",
+    False: "not when this was drawn up: the operator could show others another log",
+}
+_UNSTAMPED = "none: the times here are the ledger's own word"
+
+
+def _facts(dossier: Dossier, body: ReportBody, index: int, record: RecordView | None) -> list[Data]:
+    facts, made, stamped = dossier.facts, body.made, TIMESTAMP in dossier.parts
     model = made.model or {}
     rows: list[tuple[str, str | None, bool]] = [
         ("Made", made.by, False),
@@ -125,8 +133,10 @@ def _facts(dossier: Dossier, body: ReportBody, index: int, issued_at: str | None
         ("With, as declared", made.declared_model, False),
         ("Seed", made.seed, True),
         ("Recorded", _moment(body.created_at), False),
-        ("Issued", _moment(issued_at) if issued_at else None, False),
+        ("Issued", _moment(record.issued_at) if record is not None and record.issued_at else None, False),
         ("Entry of the log", f"{index:,} of {facts.origin}", False),
+        ("Witnessed", _WITNESSED[record is not None and record.log is not None and record.log.witnessed], False),
+        ("Timestamp", "an authority stamped the log with this entry in it" if stamped else _UNSTAMPED, False),
         ("SHA-256 of the file", facts.look.file_sha256, True),
         ("SHA-256 of its pixels", body.image.pixel_sha256, True),
         ("ISCC", body.image.iscc, True),

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from asn1crypto import tsp, x509  # type: ignore[import-untyped]
+from asn1crypto import cms, tsp, x509  # type: ignore[import-untyped]
 from cryptography import x509 as certificates
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -164,7 +164,8 @@ def read_signature(pdf: bytes, *, roots_pem: str, now: dt.datetime) -> Signature
 def _reading(signature: EmbeddedPdfSignature, roots: list[x509.Certificate], now: dt.datetime) -> SignatureReading:
     status = _validated(signature, roots, now)
     leaf = signature.signer_cert
-    whole = status.intact and status.valid and status.coverage == SignatureCoverageLevel.ENTIRE_FILE
+    covered = status.coverage == SignatureCoverageLevel.ENTIRE_FILE and not any(_after(signature.pkcs7_content))
+    whole = status.intact and status.valid and covered
     stamp = status.timestamp_validity
     believed = stamp is not None and stamp.intact and stamp.valid and stamp.trusted
     at = stamp.timestamp if stamp is not None and believed else None
@@ -176,6 +177,11 @@ def _reading(signature: EmbeddedPdfSignature, roots: list[x509.Certificate], now
         stamp is not None,
         at.astimezone(dt.UTC) if at is not None and whole else None,
     )
+
+
+def _after(contents: bytes) -> bytes:
+    """What follows the signature in the gap that is left for it, the only bytes of the file that it does not cover."""
+    return contents[len(cms.ContentInfo.load(contents).dump()) :]
 
 
 def _signer(signature: EmbeddedPdfSignature, roots: list[x509.Certificate], at: dt.datetime) -> SignerAnswer:

@@ -172,10 +172,9 @@ def test_pages_that_say_something_else_than_what_is_attached_are_found_out(repor
 
 
 def test_any_changed_or_added_byte_breaks_the_signature(reported: Reported) -> None:
-    changed = bytearray(reported.pdf)
-    changed[reported.pdf.index(b"/Title") + 10] ^= 1
-    for data in (bytes(changed), reported.pdf + b"\n% more"):
-        found = reported.look(data)
+    title, gap = reported.pdf.index(b"/Title") + 10, reported.pdf.rindex(b"0000>")
+    for at, byte in ((title, b"?"), (gap, b"1"), (len(reported.pdf), b"\n% more")):
+        found = reported.look(reported.pdf[:at] + byte + reported.pdf[at + 1 :])
         assert found.answers.document == "altered"
         assert is_bad(found)
 
@@ -203,3 +202,13 @@ def test_a_zip_whose_files_are_not_the_documents_own_says_so(reported: Reported)
     found = reported.look(to_zip(other, reported.pdf))
     assert "files_differ" in codes(found)
     assert is_bad(found)
+
+
+def test_pages_that_another_version_drew_are_not_called_forged_and_not_called_checked(reported: Reported) -> None:
+    facts = msgspec.structs.replace(reported.dossier.facts, software="lawful-ledger 0.0.1, typst 0.1")
+    pages = render(dataclasses.replace(reported.dossier, facts=facts))
+    other = pages.replace(b"/Title", b"/Titel", 1)  # what another version drew, in its stead
+    found = reported.look(reported.signed(other))
+    assert "drawn_by_another_version" in codes(found)
+    assert found.verdict.endswith("only the version that drew them can tell.")
+    assert not is_bad(found)
