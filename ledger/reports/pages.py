@@ -210,7 +210,11 @@ def _gate(evidence: Evidence) -> Data | None:
     if evidence.gate is None or evidence.gate.decision == "allow":
         return None
     reasons = [wording.GATE_REASONS.get(reason, reason) for reason in evidence.gate.reasons]
-    return {"text": shown(evidence.gate.text, 600), "reasons": [shown(reason) for reason in reasons]}
+    return {
+        "text": shown(evidence.gate.text, 600),
+        "reasons": [shown(reason) for reason in reasons],
+        "policy": shown(wording.policy(evidence.gate.policy), 600),
+    }
 
 
 def _copies(dossier: Dossier, axis: CopyAxis) -> Data:
@@ -262,6 +266,7 @@ def _nearest(name: str, axis: NeighbourAxis) -> Data:
     return {
         "encoder": shown(name),
         "weights": shown(axis.encoder),
+        "note": shown(axis.note, 600),
         "works": [
             {"title": shown(near.title), "artist": shown(near.artist or "not named"), "p": _p(near.p_value)}
             for near in axis.nearest[:MOST_NEAREST]

@@ -48,6 +48,7 @@ OTHERS = (
     reading.read_file,
     reading.read_report,
     reading.read_report_pdf,
+    reading.read_evidence,
     reading.read_report_schema,
     reading.read_proof,
     reading.read_receipt,

@@ -28,6 +28,7 @@ Iscc = Annotated[str | None, QueryParameter(description="ISCC Image-Code as text
 REVALIDATE = "no-cache"
 
 PDF = "application/pdf"
+ZIP = "application/zip"
 SCHEMA = "application/schema+json"
 
 
@@ -194,6 +195,28 @@ def read_report_pdf(
     digest = hashlib.sha256(pdf).hexdigest()
     headers = {"Content-Disposition": f'inline; filename="report-{record_id}.pdf"'}
     return _cached(request, digest, PDF, headers) or _bytes(pdf, digest, PDF, headers)
+
+
+@get(
+    "/v1/records/{record_id:uuid}/evidence.zip",
+    sync_to_thread=True,
+    tags=["Reading"],
+    summary="The report and all its evidence as files",
+    response_description="The zip.",
+    media_type=ZIP,
+    responses=problems(404, 503),
+)
+def read_evidence(
+    request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]
+) -> Response[bytes]:
+    """The signed PDF, what it has attached as files, and a README for an expert of the court."""
+    from ledger.reports.document import signed_dossier
+    from ledger.reports.forms import to_zip
+
+    data = to_zip(*signed_dossier(runtime, record_id))
+    digest = hashlib.sha256(data).hexdigest()
+    headers = {"Content-Disposition": f'attachment; filename="evidence-{record_id}.zip"'}
+    return _cached(request, digest, ZIP, headers) or _bytes(data, digest, ZIP, headers)
 
 
 @get(

@@ -31,6 +31,7 @@ TABLE = {
     ("GET", f"/v1/records/{ID}/file"): ANYONE(200),
     ("GET", f"/v1/records/{ID}/report"): ANYONE(200),
     ("GET", f"/v1/records/{ID}/report.pdf"): ANYONE(200),
+    ("GET", f"/v1/records/{ID}/evidence.zip"): ANYONE(200),
     ("GET", "/v1/schemas/report"): ANYONE(200),
     ("GET", f"/v1/records/{ID}/proof"): ANYONE(200),
     ("GET", f"/v1/records/{ID}/receipt"): ANYONE(200),

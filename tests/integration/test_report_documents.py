@@ -19,9 +19,10 @@ import rfc8785
 import sqlalchemy as sa
 
 from ledger import erasure
-from ledger.database.tables import SignedReport
+from ledger.database.tables.records import SignedReport
 from ledger.errors import NotFound
 from ledger.reports import dossier as parts
+from ledger.reports.checking import open_document
 from ledger.reports.document import signed_dossier, signed_pdf
 from ledger.reports.forms import to_json, to_zip
 from ledger.reports.render import render
@@ -126,6 +127,9 @@ def test_it_is_served_beside_the_report_with_the_same_bytes_and_a_form_that_is_p
         assert (same.status_code, same.content) == (304, b"")
         nobody = client.get(f"/v1/records/{uuid.uuid4()}/report.pdf")
         assert (nobody.status_code, nobody.json()["code"]) == (404, "report_unknown")
+        evidence = client.get(f"/v1/records/{record_id}/evidence.zip")
+        assert (evidence.status_code, evidence.headers["content-type"]) == (200, "application/zip")
+        assert open_document(evidence.content).pdf == answer.content
         schema = client.get("/v1/schemas/report").json()
         assert schema["title"] == client.get(f"/v1/records/{record_id}/report").json()["schema"]
 

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from ledger import genesis
-from ledger.database.tables import SignedReport
+from ledger.database.tables.records import SignedReport
 from ledger.errors import Unavailable
 from ledger.file_proof import Trust
 from ledger.log.notes import NoteVerifier
