@@ -27,7 +27,7 @@ from models.images import Limits, decode
 
 TEMPLATE = Path(__file__).parent / "report.typ"
 STANDARD: Final = "a-3a"
-SHOWN_PIXELS = 1200  # of the longer side: 300 dots an inch where the picture is 10 cm wide
+SHOWN_PIXELS = 900  # of the longer side: 300 dots an inch where the picture is 7.6 cm wide
 
 MEDIA_TYPES = {
     "json": "application/json",
