@@ -2,7 +2,7 @@
 
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -29,6 +29,9 @@ from ledger.file_proof import Trust
 from ledger.reports.forms import MAX_DOCUMENT_BYTES, to_json, to_zip
 from ledger.runtime import Runtime, utc_now
 from ledger.settings import Settings
+
+if TYPE_CHECKING:  # what draws and signs is loaded by the commands that need it
+    from ledger.reports.checking import ReportVerification
 
 FORMS = (".pdf", ".zip", ".json")
 
@@ -147,7 +150,7 @@ def verify(
         end(BAD_ANSWER)
 
 
-def _checked(settings: Settings, data: bytes, trust: Trust, roots_pem: str, offline: bool) -> Any:
+def _checked(settings: Settings, data: bytes, trust: Trust, roots_pem: str, offline: bool) -> "ReportVerification":
     from ledger.reports.checking import check_document
 
     if offline:
@@ -156,18 +159,15 @@ def _checked(settings: Settings, data: bytes, trust: Trust, roots_pem: str, offl
         return check_document(data, trust=trust, roots_pem=roots_pem, now=utc_now(), session=session)
 
 
-def _print(found: Any) -> None:
+def _print(found: "ReportVerification") -> None:
     """Verdict, answers, every check by number."""
     console = out()
     console.print(shown(found.verdict), style="bold")
     console.print()
     answers = Table(box=None, show_header=False, pad_edge=False)
     told = msgspec.to_builtins(found.answers)
-    told |= (
-        {f"picture: {name}": said for name, said in msgspec.to_builtins(found.picture.answers).items()}
-        if (found.picture is not None)
-        else {}
-    )
+    if found.picture is not None:
+        told |= {f"picture: {name}": said for name, said in msgspec.to_builtins(found.picture.answers).items()}
     for question, answer in told.items():
         style = "green" if answer in GOOD else "bold red" if answer in {*BAD, "unsigned"} else ""
         answers.add_row(question, Text(answer, style=style))

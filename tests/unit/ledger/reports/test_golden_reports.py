@@ -2,24 +2,43 @@
 `tests/integration/reported.py`; whoever changes the form before the first release signs it anew from there.
 """
 
+import copy
 import datetime as dt
+import functools
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ledger.cli import main
-from ledger.errors import BadRequest
+from ledger.errors import BadRequest, LedgerError
 from ledger.file_proof import Trust
 from ledger.reports.checking import check_document, is_bad, open_document
 from ledger.reports.forms import to_json, to_zip
 from ledger.reports.signature import read_signature
+from models.errors import ModelError
 
 FOLDER = Path(__file__).parents[3] / "golden" / "reports" / "0.1.0"
 VKEY = (FOLDER / "log.vkey").read_text().strip()
 ROOT = (FOLDER / "root.pem").read_text()
 NOW = dt.datetime(2026, 12, 1, tzinfo=dt.UTC)
+
+
+BUNDLE = json.loads(to_json(open_document((FOLDER / "report.pdf").read_bytes()).dossier))
+ODD = [None, "", "zz", "AA==", "\x00", "ff" * 32, 0, -1, 2**70, 1e308, True, [], {}, ["x"], {"a": 1}, "x" * 5000]
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to every member of a JSON value."""
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, member in members:
+        yield (*path, key)
+        yield from places(member, (*path, key))
 
 
 def lawful(home: Path, *words: str) -> Result:
@@ -71,6 +90,19 @@ def test_what_cannot_be_done_is_one_error_with_a_code(
     assert json.loads(done.stdout)["error"]["code"] == code
     assert done.exit_code == exit_code
     assert list(tmp_path.iterdir()) == []
+
+
+@settings(max_examples=80)
+@given(st.sampled_from(sorted(places(BUNDLE), key=str)), st.sampled_from(ODD))
+def test_whatever_stands_in_a_document_gives_an_answer_or_an_error_with_a_code(path: tuple[Any, ...], odd: Any) -> None:
+    changed = copy.deepcopy(BUNDLE)
+    functools.reduce(lambda value, key: value[key], path[:-1], changed)[path[-1]] = odd
+    try:
+        found = check_document(json.dumps(changed).encode(), trust=Trust([VKEY]), roots_pem=ROOT, now=NOW)
+    except (LedgerError, ModelError):
+        return  # any other exception is a defect
+    committed = path[0] in {"report", "keys"} or path[-1] in {"statement.cose", "statement.tlog-proof", "salt"}
+    assert found.answers.report != "recorded" or not committed or changed == BUNDLE
 
 
 def test_keys_go_with_offline_only(tmp_path: Path) -> None:
