@@ -17,26 +17,30 @@ import psycopg
 import pytest
 import rfc8785
 import sqlalchemy as sa
+from PIL import Image
 
 from ledger import erasure
 from ledger.database.tables.records import SignedReport
 from ledger.errors import NotFound
+from ledger.file_proof import Trust
 from ledger.reports import dossier as parts
-from ledger.reports.checking import open_document
+from ledger.reports.checking import check_document, is_bad, open_document
 from ledger.reports.document import signed_dossier, signed_pdf
 from ledger.reports.forms import to_json, to_zip
 from ledger.reports.render import render
 from ledger.reports.schema import read_report
 from ledger.runtime import Runtime
 
-from .http_ledger import serving
+from .conftest import picture
+from .http_ledger import serving, stamped
 from .reported import issue_reported, ledger_of_the_module
 
 pytestmark = pytest.mark.postgres
 
 DRAW = """
 import hashlib, sys
-from ledger.reports.checking import open_document
+from ledger.file_proof import Trust
+from ledger.reports.checking import check_document, is_bad, open_document
 from ledger.reports.render import render
 print(hashlib.sha256(render(open_document(open(sys.argv[1], "rb").read()).dossier)).hexdigest())
 """
@@ -132,6 +136,31 @@ def test_it_is_served_beside_the_report_with_the_same_bytes_and_a_form_that_is_p
         assert open_document(evidence.content).pdf == answer.content
         schema = client.get("/v1/schemas/report").json()
         assert schema["title"] == client.get(f"/v1/records/{record_id}/report").json()["schema"]
+
+
+@pytest.mark.parametrize("form", ["JPEG", "WEBP"])
+def test_a_stamps_report_carries_the_file_in_its_own_form(ledger: Runtime, form: str) -> None:
+    out = io.BytesIO()
+    Image.fromarray(picture(31 if form == "JPEG" else 32)).save(out, form)
+    dossier, pdf = signed_dossier(ledger, stamped(ledger, out.getvalue(), "somebody's model"))
+    assert dossier.picture is not None
+    assert f"picture.{form.lower()}" in dossier.parts
+    trust = Trust([ledger.keys.log.vkey])
+    found = check_document(pdf, trust=trust, roots_pem=ledger.keys.root_pem, now=ledger.clock())
+    assert (found.answers.report, is_bad(found)) == ("recorded", False)
+
+
+def test_a_picture_too_large_for_mail_is_left_out_and_said_to_be(
+    ledger: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "MAX_PICTURE_BYTES", 1000)
+    dossier, pdf = signed_dossier(ledger, issue_reported(ledger, seed=33))
+    assert dossier.picture is None
+    trust = Trust([ledger.keys.log.vkey])
+    found = check_document(pdf, trust=trust, roots_pem=ledger.keys.root_pem, now=ledger.clock())
+    assert [check.step for check in found.checks] == list(range(17, 31))
+    assert (found.checks[11].result, found.checks[11].code) == ("info", "picture_not_in_the_document")
+    assert (found.answers.report, is_bad(found)) == ("recorded", False)
 
 
 # ---- the PDF, as another library reads it ----------------------------------------------------------------------------
