@@ -41,7 +41,7 @@ from attribution.evidence import (
     SnapshotRef,
     StyleAxis,
 )
-from attribution.features import METHOD
+from attribution.features import METHOD, LocalFeatures
 from attribution.fingerprints import Fingerprints
 from attribution.gate import GatePolicy
 from attribution.index import ExactIndex
@@ -72,6 +72,19 @@ class Examined:
 
     evidence: Evidence
     pictures: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One image beside one work. `found` None: no arrangement of details is common to both.
+
+    `null` is the copy axis's, which is about *some* work of the collection: for one given work its p-values are too
+    large, never too small. `reason` says why there is none.
+    """
+
+    found: Found | None
+    null: Null | None
+    reason: str | None
 
 
 @dataclass(frozen=True)
@@ -160,6 +173,11 @@ class Engine:
             refused = any(not self._compared.works[row].train for row in (*same, *counted))
             evidence = msgspec.structs.replace(evidence, gate=gate.decide(evidence, refused, policy))
         return Examined(evidence, pictures or {})
+
+    def pair(self, pixels: Pixels, work: LocalFeatures) -> Pair:
+        """Compare one image, (h, w, 3) uint8, with one work, in the collection or not, by its local features alone."""
+        found = CopyIndex([work]).find(pixels)
+        return Pair(next(iter(found), None), self._copy_rate.null, self._reasons.get("copy"))
 
     def _seen(self, pixels: Pixels) -> tuple[dict[str, Rows], dict[str, str]]:
         """What the encoders of style and content see, and why an axis cannot be told of this very image."""
@@ -254,8 +272,8 @@ class Engine:
             score=found.score,
             p_value=p_value,
             details=found.alignment.details,
-            of_image=_area(found.alignment.of_image),
-            of_work=_area(found.alignment.of_work),
+            of_image=area(found.alignment.of_image),
+            of_work=area(found.alignment.of_work),
             mirrored=found.alignment.mirrored,
             picture=name,
         )
@@ -407,7 +425,8 @@ def _match(work: ReferenceWork, by: Literal["file_sha256", "pixel_sha256"]) -> M
     return Match(**_credited(work), by=by)
 
 
-def _area(corners: NDArray[np.float32]) -> Area:
+def area(corners: NDArray[np.float32]) -> Area:
+    """(4, 2) corners as parts of width and height, as evidence has them."""
     return Area(corners=[(round(float(x), 4), round(float(y), 4)) for x, y in corners])
 
 

@@ -20,6 +20,8 @@ COMMANDS = {
     "report": "ledger.commands.reporting:report",
     "lookup": "ledger.commands.checking:look_up",
     "grant": "ledger.commands.granting:grant",
+    "claim": "ledger.commands.claims:claim",
+    "dispute": "ledger.commands.claims:dispute",
     "erase": "ledger.commands.erasing:erase",
     "audit": "ledger.commands.audit:audit",
     "evaluate": "ledger.commands.evaluating:evaluate",

@@ -9,6 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ledger import lookup
+from ledger.claims.erasing import Asked, forget_about, wait_for_places
+from ledger.database.tables.claims import Claim
 from ledger.database.tables.log import LogEntry, LogShard
 from ledger.database.tables.records import (
     Generation,
@@ -65,6 +67,7 @@ def erase(runtime: Runtime, record_id: uuid.UUID, *, reason: str, asked_by: str)
                 next_step=f"use one of: {', '.join(known)}",
             )
     _wait_for_index(runtime, record_id)
+    wait_for_places(runtime, Claim.about == record_id)
     with runtime.sessions.begin() as session:
         record = _finished(session, record_id, lock=True)
         if record.erased_at is None:
@@ -180,6 +183,7 @@ def _forget(session: Session, runtime: Runtime, record: Record, reason: str, ask
     )  # fmt: skip
     session.execute(sa.update(Verification).filter_by(**of_record).values(result=None))
     _redact_candidates(session, record)
+    forget_about(session, runtime, record.id, Asked(reason, asked_by))
 
 
 def _looks_told(session: Session, what: dict[str, object]) -> list[uuid.UUID]:

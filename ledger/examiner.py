@@ -19,16 +19,18 @@ from sqlalchemy.orm import Session
 
 from attribution import features as local
 from attribution.calibrated import Calibrated, calibrate
-from attribution.engine import Engine, Examined
+from attribution.engine import Engine, Examined, area
 from attribution.evidence import Evidence
 from attribution.features import LocalFeatures
 from attribution.fingerprints import Fingerprints
 from attribution.reference import Reference
 from attribution.snapshot import ReferenceWork, snapshot_digest
 from attribution.vector_sets import VectorSet, open_set
+from attribution.wording import ALPHA, covered
 from ledger import snapshots
+from ledger.claims.facts import CopyFact
 from ledger.database import features, vectors
-from ledger.database.tables.works import Calibration, Collection, Snapshot
+from ledger.database.tables.works import Calibration, Collection, LocalFeatureSet, Snapshot
 from ledger.errors import Inconsistent
 from ledger.gate import policy_of
 from ledger.runtime import Runtime
@@ -89,6 +91,44 @@ class Examiner:
         """Open the engine for a verification, which is judged by no policy and keeps no drawing."""
         engine = self.engine()
         return lambda pixels, fingerprints: engine.examine(pixels, fingerprints).evidence
+
+    # ---- as the comparer of claims ----
+
+    def evidence(self, image: Pixels, fingerprints: Fingerprints) -> Evidence:
+        """An image that is claimed on, against the newest snapshot."""
+        return self.engine().examine(image, fingerprints).evidence
+
+    def pair(self, image: Pixels, work: Pixels | str) -> CopyFact:
+        """The image and one work, by its pixels, or by the id under which it was indexed."""
+        if isinstance(work, str):
+            with self.runtime.sessions() as session:
+                kept = session.get(LocalFeatureSet, (uuid.UUID(work), METHOD))
+            if kept is None:
+                return CopyFact(found=False, reason="the work was indexed without local features")
+            seen = LocalFeatures.from_bytes(kept.features)
+        else:
+            seen = local.extract(work)
+        pair = self.engine().pair(image, seen)
+        found = pair.found is not None
+        if pair.null is None:
+            return CopyFact(found=found, reason=pair.reason)
+        smallest_p, n = pair.null.smallest_p, pair.null.n
+        if not pair.null.enough_for(ALPHA):
+            why = f"the {n} calibration works there are, by so few artists, give no error rate of {ALPHA:g}"
+            return CopyFact(found=found, smallest_p=smallest_p, n=n, reason=why)
+        if pair.found is None:
+            return CopyFact(found=False, p_value=1.0, smallest_p=smallest_p, n=n)
+        alignment = pair.found.alignment
+        return CopyFact(
+            found=True,
+            p_value=float(pair.null.p_values(pair.found.score)),
+            smallest_p=smallest_p,
+            n=n,
+            of_image=covered(area(alignment.of_image)),
+            of_work=covered(area(alignment.of_work)),
+            details=alignment.details,
+            mirrored=alignment.mirrored,
+        )
 
     def engine(self) -> Engine:
         """The engine over the newest snapshot; one job sees one snapshot from beginning to end.

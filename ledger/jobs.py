@@ -9,29 +9,42 @@ from typing import Literal
 
 import procrastinate
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session, sessionmaker
 
 from ledger.database.tables.records import Record
 from ledger.errors import LedgerError
 
 QUEUE = "images"
-Task = Literal["generate", "stamp", "verify"]
+Task = Literal["generate", "stamp", "verify", "examine"]
+
+_JOBS = sa.table("procrastinate_jobs", sa.column("args", JSONB), sa.column("status"))
 
 # Deferring needs no connection of its own: the caller's transaction is used.
 _DEFERRING = procrastinate.App(connector=procrastinate.SyncPsycopgConnector())
 
 
 def defer(session: Session, task: Task, record_id: uuid.UUID) -> None:
-    """Enqueue `task` for a record inside the session's open transaction: both commit or neither does."""
+    """Enqueue `task` for a record, or `examine` for a claim, inside the session's open transaction: both commit or
+    neither does."""
     connection = session.connection().connection.driver_connection
     _DEFERRING.configure_task(
         name=task,
         queue=QUEUE,
         lock=str(record_id),  # one worker at a time per record
-        priority=-1 if task == "verify" else 0,  # anybody may ask for a look: records go first
+        priority=-1 if task in {"verify", "examine"} else 0,  # anybody may ask for these: records go first
         connection=connection,
         allow_unknown=True,
     ).defer(record_id=str(record_id))
+
+
+def failures(of: sa.ColumnElement[uuid.UUID]) -> sa.ScalarSelect[int]:
+    """How many jobs for the record or claim with this id have failed for good."""
+    return (
+        sa.select(sa.func.count())
+        .where(_JOBS.c.args["record_id"].astext == sa.cast(of, sa.Text), sa.cast(_JOBS.c.status, sa.Text) == "failed")
+        .scalar_subquery()
+    )
 
 
 def worker_is_alive(session: Session, within_seconds: float = 10.0) -> bool:

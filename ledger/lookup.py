@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from attribution.fingerprints import Fingerprints, bits, iscc_bits
+from ledger.database.tables.claims import Claim
 from ledger.database.tables.log import WITNESSED_HEADS, LogEntry, LogOutbox, LogPublished, LogShard
 from ledger.database.tables.records import Generation, Record, Report, Stamp
 from ledger.errors import BadRequest, NotFound
@@ -175,7 +176,8 @@ def by_index(session: Session, shard: str, index: int) -> EntryView:
         )
     statement = parse_statement(row.entry)
     record = _behind(session, statement.payload, row.leaf_hash)
-    redacted = record is not None and record.erased_at is not None
+    erased = record if record is not None else _claim_behind(session, statement.payload)
+    redacted = erased is not None and erased.erased_at is not None
     return EntryView(
         origin=row.origin,
         index=index,
@@ -185,7 +187,7 @@ def by_index(session: Session, shard: str, index: int) -> EntryView:
         answer="redacted" if redacted else "recorded",
         payload=None if redacted else statement.payload,
         record_id=str(record.id) if record is not None and record.kind != "verification" else None,
-        redaction=_redaction(session, record.erased_leaf) if record is not None and redacted else None,
+        redaction=_redaction(session, erased.erased_leaf) if erased is not None and redacted else None,
     )
 
 
@@ -194,6 +196,12 @@ def _behind(session: Session, payload: Mapping[str, Any], leaf_hash: bytes) -> R
     named = payload.get("record_id")
     where = Record.leaf_hash == leaf_hash if named is None else Record.id == uuid.UUID(str(named))
     return session.execute(sa.select(Record).where(where).limit(1)).scalar_one_or_none()
+
+
+def _claim_behind(session: Session, payload: Mapping[str, Any]) -> Claim | None:
+    """The claim that an entry is a step of."""
+    named = payload.get("claim_id")
+    return None if named is None else session.get(Claim, uuid.UUID(str(named)))
 
 
 def _redaction(session: Session, leaf_hash: bytes | None) -> Redaction | None:

@@ -92,6 +92,17 @@ class Settings(BaseSettings):
     looks_per_minute: int = Field(
         120, gt=0, description="Verifications taken from one address in a minute, by each web process."
     )
+    claims_per_day: int = Field(10, gt=0, description="Claims taken from one signed-in person in a day.")
+    smtp_url: SecretStr | None = Field(
+        None,
+        description="smtps://user:password@host (TLS from the start) or smtp://… (always STARTTLS): sends the links to"
+        " sign in. Unset: they are printed to the log, for development.",
+    )
+    mail_from: str | None = Field(None, description="Sender of those messages, name@host. Needed with smtp_url.")
+    web_secret: SecretStr | None = Field(
+        None,
+        description="Guards the forms of every web process alike; unset: a file in home, for those of one machine.",
+    )
     max_prompt_chars: int = Field(4000, gt=0, description="Longest prompt accepted, in characters.")
     tsa_url: str | None = Field(None, description="RFC 3161 timestamp authority for credentials; unset: none.")
     trust_anchors: Path | None = Field(

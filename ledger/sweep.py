@@ -1,7 +1,8 @@
 """Files that no row names: left by a process that died between a file and its row, or in the middle of a deletion.
 
 Keys tell what they belong to: `sources/<record id>` and `uploads/<record id>` are wanted while that record is being
-made, `files/<sha256>.<type>` while a record that is not erased has that file. Anything else in the store is not ours.
+made, `files/<sha256>.<type>` while a record that is not erased has that file, `claims/<claim id>/…` while that claim
+names the key. Anything else in the store is not ours.
 """
 
 import datetime as dt
@@ -15,6 +16,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from ledger import erasure
+from ledger.database.tables.claims import Claim
 from ledger.database.tables.records import Record
 from ledger.runtime import Runtime
 
@@ -23,9 +25,10 @@ log = structlog.get_logger()
 GRACE = dt.timedelta(days=1)
 """A file is written before the row that names it; no transaction, and no laptop asleep in one, takes this long."""
 
-PREFIXES = ("sources", "uploads", "files")
+PREFIXES = ("sources", "uploads", "files", "claims")
 _OF_RECORD = re.compile(r"(?:sources|uploads)/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(#\d+)?")
 _OF_FILE = re.compile(r"files/([0-9a-f]{64})\.(?:png|jpeg|webp)(#\d+)?")
+_OF_CLAIM = re.compile(r"(claims/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/(?:image|work))(#\d+)?")
 _AT_ONCE = 500
 
 
@@ -71,6 +74,10 @@ def _unnamed(session: Session, keys: Sequence[str]) -> list[str]:
     kept = session.scalars(
         sa.select(Record.file_sha256).where(Record.file_sha256.in_(of_file.values()), Record.file_key.is_not(None))
     )
-    wanted: set[object] = {*making, *kept}
-    named = of_record | of_file
+    of_claim = {key: match[1] for key in keys if (match := _OF_CLAIM.fullmatch(key))}
+    claimed = session.scalars(
+        sa.union(*(sa.select(key).where(key.in_(of_claim.values())) for key in (Claim.image_key, Claim.work_key)))
+    )
+    wanted: set[object] = {*making, *kept, *claimed}
+    named: dict[str, object] = of_record | of_file | of_claim
     return [key for key in named if key in half_written or named[key] not in wanted]

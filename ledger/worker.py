@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 import procrastinate
 import sqlalchemy as sa
@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from attribution.fingerprints import fingerprint
 from ledger import issue, jobs, verifications, verify
 from ledger.abandonment import abandon, failure
+from ledger.claims import deciding, replies
 from ledger.credentials.read import read_credential, trust_list
 from ledger.database.tables.principals import Principal
 from ledger.database.tables.records import Generation, Record, Stamp, Verification
@@ -42,11 +43,12 @@ SWEEP_SECONDS = 3600.0
 HEARTBEAT_SECONDS = 2.0
 STALLED_SECONDS = 10.0  # without a heartbeat a worker counts as dead; locks keep a living one from being doubled
 MOST_ATTEMPTS = 100  # whatever the reason: about an hour and a half of waiting for a disk or a timestamp authority
+MOST_ATTEMPTS_ON_CLAIM = 10  # then the job has failed, and the next one comes later (`deciding.waiting`)
 SHUTDOWN_SECONDS = 10.0  # a job that takes longer is resumed by the next worker
 
 
 class Worker:
-    """What the three jobs do with the networks of one profile."""
+    """What the four jobs do with the networks of one profile."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
@@ -61,7 +63,13 @@ class Worker:
                     code="record_busy",
                     next_step="wait for it to finish; nothing is lost",
                 )
-            {"generate": self.generate, "stamp": self.stamp, "verify": self.verify}[task](record_id)
+            {"generate": self.generate, "stamp": self.stamp, "verify": self.verify, "examine": self.settle}[task](
+                record_id
+            )
+
+    def settle(self, claim_id: uuid.UUID) -> None:
+        """A claim → facts → a decision by the rules; each is a step of its own."""
+        deciding.settle(self.runtime, self.examiner, claim_id)
 
     def generate(self, record_id: uuid.UUID) -> None:
         """Prompt → image → evidence → record."""
@@ -248,8 +256,13 @@ def _application(worker: Worker) -> procrastinate.App:
         @app.task(name=name, queue=jobs.QUEUE, retry=_Retry(settings.job_attempts), pass_context=True)
         def task(context: procrastinate.JobContext, record_id: str) -> None:
             record = uuid.UUID(record_id)
-            if context.job.attempts >= MOST_ATTEMPTS:  # it may be what kills the worker, every time
-                abandon(worker.runtime, record, failure(RuntimeError("given up")))
+            is_claim = name == "examine"  # it waits, ever longer: nobody is left unheard because a disk was full
+            # It may be what kills the worker, every time.
+            if context.job.attempts >= (MOST_ATTEMPTS_ON_CLAIM if is_claim else MOST_ATTEMPTS):
+                given_up = RuntimeError("given up")
+                if is_claim:
+                    raise given_up
+                abandon(worker.runtime, record, failure(given_up))
                 return
             try:
                 worker.run(name, record)
@@ -257,11 +270,11 @@ def _application(worker: Worker) -> procrastinate.App:
             except Exception as error:
                 last = context.job.attempts + 1 >= settings.job_attempts and not _is_passing(error)
                 _log_failure(error, task=name, record_id=record_id, attempt=context.job.attempts + 1)
-                if last or _is_final(error):
+                if (last or _is_final(error)) and not is_claim:
                     abandon(worker.runtime, record, failure(error))
                 raise
 
-    for name in ("generate", "stamp", "verify"):
+    for name in get_args(jobs.Task):
         register(name)
     return app
 
@@ -312,12 +325,14 @@ async def _housekeeping(app: procrastinate.App, worker: Worker) -> None:
         try:
             if time.monotonic() >= next_sweep:
                 next_sweep = time.monotonic() + SWEEP_SECONDS
+                await asyncio.to_thread(replies.close_due, worker.runtime)
                 await asyncio.to_thread(sweep, worker.runtime)
             for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_SECONDS):
                 await app.job_manager.retry_job(job)
-            older_than = worker.runtime.clock() - RESUME_AFTER
+            now = worker.runtime.clock()
             with worker.runtime.sessions() as session:
-                left = issue.unfinished(session, older_than)
+                left = issue.unfinished(session, now - RESUME_AFTER)
+                left += [(claim_id, "examine") for claim_id in deciding.waiting(session, now, RESUME_AFTER)]
             for record_id, task in left:
                 try:
                     await app.configure_task(

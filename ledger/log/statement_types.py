@@ -286,6 +286,91 @@ class SubmitterKeyRevoked(Described, tag="lawful-ledger/submitter-key-revoked/1"
     created_at: Time
 
 
+# ---- claims ----------------------------------------------------------------------------------------------------------
+
+
+class Document(Part):
+    """What was said at this step: words, facts or a report, kept in a row that can be emptied."""
+
+    document: Commitment
+
+
+class ClaimOpened(Described, tag="lawful-ledger/claim-opened/1"):
+    """Somebody claims something of the record `about`, or of an image that was handed in. Who, and in what words, stays
+    in rows."""
+
+    claim_id: RowId
+    kind: Literal["mine", "copies", "style", "unconsented"]
+    about: RowId | None
+    work_id: RowId | None
+    commitments: Document
+    created_at: Time
+
+
+class ClaimExamined(Described, tag="lawful-ledger/claim-examined/1"):
+    """Image and work were compared, with the collection in this state. `previous`: the leaf of the step before."""
+
+    claim_id: RowId
+    previous: LeafHash
+    snapshot: PublicDigest | None
+    commitments: Document
+    created_at: Time
+
+
+class ClaimDecided(Described, tag="lawful-ledger/claim-decided/1"):
+    """The finding on image and work, by the rules of this version; that the claimant is the artist is another fact."""
+
+    claim_id: RowId
+    previous: LeafHash
+    outcome: Literal["supported", "contradicted", "inconclusive"]
+    claimant: Literal["verified", "declared"]
+    rules: Code
+    grounds: list[Code]
+    commitments: Document
+    created_at: Time
+
+
+ClaimRole = Literal["claimant", "submitter", "operator", "ledger"]
+
+
+class ClaimAnswered(Described, tag="lawful-ledger/claim-answered/1"):
+    """The other side used its right of reply."""
+
+    claim_id: RowId
+    previous: LeafHash
+    by_role: ClaimRole
+    commitments: Document
+    created_at: Time
+
+
+class ClaimAppealed(Described, tag="lawful-ledger/claim-appealed/1"):
+    """One side asks for another examination: by then more may be on record."""
+
+    claim_id: RowId
+    previous: LeafHash
+    by_role: ClaimRole
+    commitments: Document
+    created_at: Time
+
+
+class ClaimClosed(Described, tag="lawful-ledger/claim-closed/1"):
+    """The newest decision stands."""
+
+    claim_id: RowId
+    previous: LeafHash
+    by_role: ClaimRole
+    created_at: Time
+
+
+class ClaimWithdrawn(Described, tag="lawful-ledger/claim-withdrawn/1"):
+    """The claimant no longer claims it. Decisions that were made stay on record."""
+
+    claim_id: RowId
+    previous: LeafHash
+    by_role: ClaimRole
+    created_at: Time
+
+
 # ---- what submitters sign themselves --------------------------------------------------------------------------------
 
 
@@ -298,7 +383,8 @@ class Declaration(Described, tag="lawful-ledger/declaration/1"):
 
 TYPES: tuple[type[Described], ...] = (
     Genesis, Keys, WitnessPolicy, Override, Record, Issued, Abandoned, Blocked, Erased, Verification, Snapshot, Grant,
-    SubmitterKey, SubmitterKeyRevoked, Declaration
+    SubmitterKey, SubmitterKeyRevoked, ClaimOpened, ClaimExamined, ClaimDecided, ClaimAnswered, ClaimAppealed,
+    ClaimClosed, ClaimWithdrawn, Declaration
 )  # fmt: skip
 
 

@@ -84,6 +84,14 @@ def verify_timestamp(token: bytes, checkpoint_text: str, roots_pem: str) -> dt.d
     return response.tst_info.gen_time.astimezone(dt.UTC)
 
 
+def claimed_time(token: bytes) -> dt.datetime:
+    """The time that a kept token tells (aware UTC). Nothing is verified: whose word counts is the checker's choice.
+
+    Raises TimestampError code `timestamp_malformed`.
+    """
+    return _decoded(token).tst_info.gen_time.astimezone(dt.UTC)
+
+
 def newest_timestamp(query: Query, shard: str) -> tuple[int, bytes] | None:
     """(size, token) of the largest checkpoint that was stamped; None while none was. As stored, nothing verified."""
     rows = query("SELECT size, token FROM log_timestamps WHERE shard = %s ORDER BY size DESC LIMIT 1", (shard,))

@@ -16,6 +16,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException, NotFoundException
 from litestar.middleware import DefineMiddleware
+from litestar.middleware.csrf import CSRFMiddleware
 from litestar.middleware.rate_limit import RateLimitConfig
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
@@ -27,7 +28,19 @@ from litestar.template import TemplateConfig
 from ledger.log.declarations import MAX_BATCH_BYTES
 from ledger.runtime import Runtime, open_runtime
 from ledger.settings import Settings
-from ledger.web import health, log, pages, pictures, reading, submitting, wording, writing
+from ledger.web import (
+    claiming,
+    health,
+    log,
+    pages,
+    pictures,
+    reading,
+    sessions,
+    signing_in,
+    submitting,
+    wording,
+    writing,
+)
 from ledger.web.headers import with_headers
 from ledger.web.problems import answer_with_problem
 from ledger.web.serving import serve_app
@@ -69,20 +82,45 @@ OTHERS = (
     pages.record_page,
     pages.documentation_page,
     pictures.read_picture,
+    claiming.list_claims,
+    claiming.read_rules,
+    claiming.read_claim,
+    claiming.read_claim_report,
+    claiming.answer_claim,
+    claiming.appeal_claim,
 )
+FORMS = (
+    signing_in.sign_in_page,
+    signing_in.send_link,
+    signing_in.link_page,
+    signing_in.use_link,
+    signing_in.sign_out,
+    signing_in.account_page,
+    claiming.claims_page,
+    claiming.claim_page,
+    claiming.withdraw_claim,
+    claiming.appeal_by_claimant,
+    claiming.ask_for_token,
+    claiming.check_token,
+)
+"""What a signed-in browser sends: each form carries a token that only our own page could know."""
 
 
 def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
     """The application of one ledger. It opens its runtime when it starts; one that is given is used and left open."""
+    csrf = sessions.csrf_config(settings)
+    guarded = [DefineMiddleware(CSRFMiddleware, config=csrf)]
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncGenerator[None]:
         if runtime is not None:
             app.state.runtime = runtime
+            csrf.secret = sessions.web_secret(settings)
             yield
             return
         opened = open_runtime(settings)
         app.state.runtime = await sync_to_thread(opened.__enter__)
+        csrf.secret = sessions.web_secret(settings)
         try:
             yield
         finally:
@@ -92,6 +130,13 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
         route_handlers=[
             *OTHERS,
             Router("/", route_handlers=UPLOADING, request_max_body_size=settings.max_upload_bytes + FORM_OVERHEAD),
+            Router("/", route_handlers=FORMS, middleware=guarded),
+            Router(
+                "/",
+                route_handlers=[claiming.new_claim_page, claiming.open_claim],
+                middleware=guarded,
+                request_max_body_size=settings.max_upload_bytes + FORM_OVERHEAD,
+            ),
             Router("/", route_handlers=[submitting.submit_batch], request_max_body_size=MAX_BATCH_BYTES),
             create_static_files_router("/static", directories=[HERE / "static"], include_in_schema=False),
         ],
@@ -120,7 +165,7 @@ def _looks_limited(per_minute: int) -> DefineMiddleware:
 
 
 async def _is_look(request: Request[Any, Any, Any]) -> bool:
-    return request.method == "POST" and request.url.path in {"/", "/v1/verifications"}
+    return request.method == "POST" and request.url.path in {"/", "/v1/verifications", "/sign-in"}
 
 
 def _runtime(state: State) -> Runtime:

@@ -34,11 +34,16 @@ class Refusal(NamedTuple):
 # What the framework itself refuses, by status; an empty detail leaves the framework's own words.
 FRAMEWORK = {
     400: Refusal("request_malformed", "", "send the request as /docs shows it"),
+    403: Refusal(
+        "form_refused",
+        "the form did not come from this ledger's own page, or that page was opened too long ago",
+        "open the page again and send the form from there",
+    ),
     404: Refusal("route_unknown", "there is nothing at this address", "see /docs for every address there is"),
     405: Refusal("method_not_allowed", "this address takes other methods", "use one that the Allow header names"),
     429: Refusal(
         "too_many_requests",
-        "more looks in a minute than this ledger takes from one address",
+        "more in a minute than this ledger takes from one address",
         "wait a minute, then send it again",
     ),
     413: Refusal(

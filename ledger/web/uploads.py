@@ -51,7 +51,7 @@ async def read_upload(request: "Request[Any, Any, Any]", *, limit: int, bare: bo
     if bare and content_type in BARE_TYPES:
         data = await request.body()
         if len(data) > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         return Upload(data, None, {})
     otherwise = f", or the image itself as {BARE_TYPES[0]}" if bare else ""
     raise Unsupported(
@@ -93,7 +93,7 @@ class _Parts:
             self._end()
         elif self._is_file():
             if self._spool.tell() + len(event) > self._limit:
-                raise _too_large(self._limit)
+                raise too_large(self._limit)
             self._spool.write(event)
         else:
             if len(self._text) + len(event) > FORM_OVERHEAD:
@@ -141,7 +141,7 @@ def _malformed(detail: str) -> BadRequest:
     return BadRequest(f"the form: {detail}", code="form_malformed", next_step="send the form as /docs shows it")
 
 
-def _too_large(limit: int) -> TooLarge:
+def too_large(limit: int) -> TooLarge:
     return TooLarge(
         f"file: more than {limit:,} bytes",
         code="file_too_large",

@@ -194,6 +194,19 @@ def match_seen(match: CopyMatch) -> str:
     )
 
 
+CLAIM_KINDS = {
+    "mine": "This image is my work",
+    "copies": "This image copies my work",
+    "style": "This image imitates my style",
+    "unconsented": "My work was used without consent",
+}
+
+CLAIM_OUTCOMES = {
+    "supported": "What is on record and what was measured support the claim about image and work.",
+    "contradicted": "What is on record contradicts the claim about image and work.",
+    "inconclusive": "What is on record and what was measured neither support nor contradict the claim.",
+}
+
 RESULTS = {"pass": "holds", "fail": "fails", "info": "noted", "skip": "not checked"}
 
 KINDS = {"generation": "Generated here", "stamp": "Stamped here", "verification": "Looked at here"}
@@ -214,6 +227,7 @@ STATUS_TITLES = {
     405: "Not that way",
     409: "In conflict with what is already here",
     413: "Too large",
+    429: "Too much at once",
     415: "Not a form that is taken here",
     422: "Cannot be worked with",
     500: "Something broke on our side",

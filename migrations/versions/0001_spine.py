@@ -12,6 +12,7 @@ ORDINARY = (
     " previews, calibrations, snapshots,"
     " records, generations, stamps, verifications, reports, pictures, signed_reports,"
     " log_published, log_witnesses, announced_keys, submitter_keys, submissions,"
+    " identities, sign_in_links, web_sessions, artist_pages, control_proofs, claims, claim_documents,"
     " procrastinate_jobs, procrastinate_events, procrastinate_periodic_defers, procrastinate_workers"
 )
 LOG = "log_shards, log_entries, log_tiles, log_checkpoints, log_witnessed, log_policies, log_timestamps"
@@ -23,7 +24,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON {ORDINARY} TO lawful_app;
 GRANT USAGE, SELECT ON SEQUENCE procrastinate_jobs_id_seq, procrastinate_events_id_seq,
     procrastinate_periodic_defers_id_seq, procrastinate_workers_id_seq TO lawful_app;
 GRANT SELECT, INSERT, DELETE ON log_outbox TO lawful_app;
-GRANT SELECT, INSERT ON {LOG} TO lawful_app;
+GRANT SELECT, INSERT ON {LOG}, claim_steps TO lawful_app;
 GRANT SELECT ON log_witnessed_heads TO lawful_app;
 """
 
@@ -31,6 +32,7 @@ GRANT SELECT ON log_witnessed_heads TO lawful_app;
 def upgrade() -> None:
     here = Path(__file__).parent
     run((here / "0001_spine.sql").read_text(encoding="utf-8"))
+    run((here / "0001_claims.sql").read_text(encoding="utf-8"))
     run((here / "0001_procrastinate.sql").read_text(encoding="utf-8"))
     run(GRANTS)
 

@@ -9,12 +9,14 @@ from ledger.database.tables.principals import ApiKey
 from ledger.database.tables.records import Record
 from ledger.runtime import Runtime
 
+from .claiming import claimed, somebody
 from .http_ledger import api_key, generated, looked, png, serving, stamped
 
 pytestmark = pytest.mark.postgres
 
 KEYS = ("none", "unknown", "revoked", "other scheme", "valid")
 ID = "{record_id:uuid}"
+CLAIM = "{claim_id:uuid}"
 
 # method, path → the status for each of KEYS
 ANYONE = lambda status: dict.fromkeys(KEYS, status)  # noqa: E731
@@ -47,6 +49,27 @@ TABLE = {
     ("GET", "/log/{shard:str}/checkpoint/integrated"): ANYONE(200),
     ("GET", "/log/{shard:str}/tile/{path:path}"): ANYONE(200),
     ("GET", "/log/{shard:str}/timestamp"): ANYONE(404),  # no authority is set
+    ("GET", "/v1/claims"): ANYONE(200),
+    ("GET", "/v1/claims/rules"): ANYONE(200),
+    ("GET", f"/v1/claims/{CLAIM}"): ANYONE(200),
+    ("GET", f"/v1/claims/{CLAIM}/report"): ANYONE(404),  # not decided yet
+    ("POST", f"/v1/claims/{CLAIM}/answer"): WRITER | {"valid": 409},
+    ("POST", f"/v1/claims/{CLAIM}/appeal"): WRITER | {"valid": 409},
+    # For people, who are known by a cookie: no key opens these (tests/integration/test_http_claims.py).
+    ("GET", "/claims"): ANYONE(200),
+    ("GET", f"/claims/{CLAIM}"): ANYONE(200),
+    ("GET", "/claims/new"): ANYONE(403),
+    ("POST", "/claims/new"): ANYONE(403),
+    ("POST", f"/claims/{CLAIM}/withdraw"): ANYONE(403),
+    ("POST", f"/claims/{CLAIM}/appeal"): ANYONE(403),
+    ("POST", f"/claims/{CLAIM}/control"): ANYONE(403),
+    ("POST", f"/claims/{CLAIM}/control/check"): ANYONE(403),
+    ("GET", "/sign-in"): ANYONE(200),
+    ("POST", "/sign-in"): ANYONE(403),
+    ("GET", "/sign-in/{token:str}"): ANYONE(200),
+    ("POST", "/sign-in/{token:str}"): ANYONE(403),
+    ("POST", "/sign-out"): ANYONE(403),
+    ("GET", "/account"): ANYONE(403),
     ("GET", "/healthz"): ANYONE(200),
     ("GET", "/readyz"): ANYONE(503),  # no worker runs beside these tests
     ("GET", "/"): ANYONE(200),
@@ -64,6 +87,7 @@ TABLE = {
 
 def test_every_route_lets_in_exactly_whom_the_table_says(runtime: Runtime) -> None:
     generation, stamp, look = generated(runtime), stamped(runtime, png(2)), looked(runtime, png(3))
+    claim = claimed(runtime, somebody(runtime), about=stamp, work=png(5))
     ids = {"/v1/stamps": stamp, "/v1/verifications": look, "/v/": look}
     sent = {
         "none": None,
@@ -74,6 +98,8 @@ def test_every_route_lets_in_exactly_whom_the_table_says(runtime: Runtime) -> No
     }
     bodies = {
         "/v1/generations": {"json": {"prompt": "a boat"}},
+        f"/v1/claims/{CLAIM}/answer": {"json": {"words": "no"}},
+        f"/v1/claims/{CLAIM}/appeal": {"json": {"words": "no"}},
         "/v1/records": {"params": {"file_sha256": "0" * 64}},
         "/v1/statements": {"headers": {"Content-Type": "application/cose"}},
         "/v1/statements/batch": {"headers": {"Content-Type": "application/cbor-seq"}},
@@ -85,7 +111,8 @@ def test_every_route_lets_in_exactly_whom_the_table_says(runtime: Runtime) -> No
         assert routes == set(TABLE), "a route without a row in the table, or a row without a route"
         for (method, path), expected in TABLE.items():
             record_id = next((found for prefix, found in ids.items() if path.startswith(prefix)), generation)
-            address = path.replace(ID, str(record_id)).replace("{name:str}", str(generation))
+            address = path.replace(CLAIM, str(claim)).replace("{token:str}", "nothing")
+            address = address.replace(ID, str(record_id)).replace("{name:str}", str(generation))
             address = address.replace("{shard:str}", runtime.shard).replace("{path:path}", "0/000.p/1")
             address = address.replace("{leaf_hash:str}", "ab" * 32).replace("{index:int}", "0")
             address = address.replace("{path:str}", "nothing").replace("{file_path:path}", "style.css")

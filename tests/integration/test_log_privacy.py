@@ -26,6 +26,7 @@ from attribution.fingerprints import fingerprint
 from attribution.gate import GatePolicy, decide
 from ledger import erasure, genesis, grants, issue, submissions
 from ledger.abandonment import abandon
+from ledger.claims import replies
 from ledger.commands.work import api_key_for
 from ledger.database.tables.log import LogEntry, LogOutbox
 from ledger.database.tables.records import Record, Report
@@ -37,6 +38,7 @@ from ledger.log.statement_types import PIXELS_DOMAIN, TYPES, Described, describe
 from ledger.log.statements import StatementError, StatementKey, commitment, parse_statement, sign_statement
 from ledger.runtime import Runtime
 
+from .claiming import claimed, settled, somebody
 from .conftest import picture
 from .http_ledger import do, looked, operator, png
 from .test_catalog import folder_of_works, run
@@ -62,6 +64,7 @@ PUBLIC = {
     "Record.snapshot": "over all works of a collection together; names and titles do not enter it",
     "Blocked.snapshot": "over all works of a collection together; names and titles do not enter it",
     "Snapshot.digest": "over all works of a collection together; names and titles do not enter it",
+    "ClaimExamined.snapshot": "over all works of a collection together, as in its own entry",
     "Snapshot.calibration": "over scores of all works together, and what was fitted to them",
 }
 """Digests that are not salted, and why nothing erasable is behind them. A new one needs its reason here."""
@@ -185,6 +188,7 @@ def everything_done(runtime: Runtime, folder: Path) -> dict[str, bytes]:
     with pytest.raises(Conflict):
         issue.sign(runtime, blocked, a_known_work())
     look = looked(runtime, png(3))
+    claims_settled(runtime, stamp, work.id)
 
     key = StatementKey.generate()
     with runtime.sessions.begin() as session:
@@ -223,6 +227,22 @@ def a_known_work() -> issue.Produced:
     evidence = Evidence(statement=f"It is by {NAME}.", identity=Identity(works=[work]))
     gate = decide(evidence, refused=True, policy=GatePolicy(identity="block"))
     return dataclasses.replace(produced(5), evidence=msgspec.structs.replace(evidence, gate=gate))
+
+
+def claims_settled(runtime: Runtime, record: uuid.UUID, work: uuid.UUID) -> None:
+    """A claim that goes all the way, and one that is withdrawn."""
+    person = somebody(runtime, f"{NAME.replace(' ', '.')}@example.org")
+    said = {"claimant": NAME, "words": f"my {PROMPT}"}
+    claim = claimed(runtime, person, about=record, work_id=work, **said)
+    settled(runtime, claim)
+    withdrawn = claimed(runtime, person, about=record, work=png(5), **said)
+    with runtime.sessions.begin() as session:
+        replies.answer(session, runtime, claim, "operator", f"{NAME} agreed")
+        replies.appeal(session, runtime, claim, "claimant", f"{NAME} did not")
+        replies.withdraw(session, runtime, withdrawn)
+    settled(runtime, claim)
+    with runtime.sessions.begin() as session:
+        replies.close(session, runtime, claim, "operator")
 
 
 def payloads(runtime: Runtime) -> list[Mapping[str, Any]]:

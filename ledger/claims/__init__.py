@@ -1,0 +1,1 @@
+"""Claims about images: opened by a person, examined and decided by published rules, answered, appealed, closed."""

@@ -1,0 +1,83 @@
+"""Signing in by a link: ask for it, open it, press the button; and one's own page."""
+
+import uuid
+from typing import Any
+
+from litestar import Request, Response, get, post
+from litestar.concurrency import sync_to_thread
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+from litestar.response import Redirect, Template
+
+from ledger.claims import identities, mail, views
+from ledger.claims.views import ClaimLine
+from ledger.runtime import Runtime
+from ledger.web.sessions import cookie_name, requires_sign_in, session_cookie
+
+LINK_MINUTES = int(identities.LINK_LIFE.total_seconds() // 60)
+
+
+@get("/sign-in", include_in_schema=False, sync_to_thread=False)
+def sign_in_page() -> Template:
+    """Asks for an address."""
+    return Template("sign_in.html", context={"sent": False, "minutes": LINK_MINUTES})
+
+
+@post("/sign-in", include_in_schema=False, status_code=200)
+async def send_link(request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime]) -> Template:
+    """Sends a link. The answer is the same whether the address is known or not."""
+    form = await request.form()
+    await sync_to_thread(_send, runtime, str(form.get("email", "")))
+    return Template("sign_in.html", context={"sent": True, "minutes": LINK_MINUTES})
+
+
+@get("/sign-in/{token:str}", include_in_schema=False, sync_to_thread=False)
+def link_page(token: FromPath[str]) -> Template:
+    """A button, and nothing else: whoever opens links for others (a mail scanner) uses none of them up."""
+    hidden = {"X-Robots-Tag": "noindex, nofollow"}
+    return Template("sign_in_link.html", context={"token": token}, headers=hidden)
+
+
+@post("/sign-in/{token:str}", include_in_schema=False)
+async def use_link(runtime: NamedDependency[Runtime], token: FromPath[str]) -> Response[Any]:
+    """The link's one use."""
+    cookie = await sync_to_thread(_use, runtime, token)
+    return Redirect("/account", status_code=303, cookies=[session_cookie(runtime.settings, cookie)])
+
+
+@post("/sign-out", include_in_schema=False)
+async def sign_out(request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime]) -> Response[Any]:
+    """Ends the session, here and in the database."""
+    cookie = request.cookies.get(cookie_name(runtime.settings))
+    if cookie:
+        await sync_to_thread(_end, runtime, cookie)
+    return Redirect("/", status_code=303, cookies=[session_cookie(runtime.settings, "")])
+
+
+@get("/account", guards=[requires_sign_in], include_in_schema=False, sync_to_thread=True)
+def account_page(request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime]) -> Template:
+    """One's own claims, and the id by which the operator can forget one."""
+    identity_id: uuid.UUID = request.state.identity_id
+    with runtime.sessions() as session:
+        claims: list[ClaimLine] = views.newest_claims(session, identity_id=identity_id)
+    hidden = {"X-Robots-Tag": "noindex, nofollow"}
+    return Template("account.html", context={"identity_id": str(identity_id), "claims": claims}, headers=hidden)
+
+
+def _send(runtime: Runtime, text: str) -> None:
+    email = identities.address(text)
+    with runtime.sessions.begin() as session:
+        identities.forget_expired(session, runtime.clock())
+        token = identities.new_link(session, email, runtime.clock())
+    # After the commit: a link that was sent is one that works.
+    mail.send_link(runtime.settings, email, f"{runtime.settings.public_url}/sign-in/{token}", LINK_MINUTES)
+
+
+def _use(runtime: Runtime, token: str) -> str:
+    with runtime.sessions.begin() as session:
+        return identities.sign_in(session, token, runtime.clock())
+
+
+def _end(runtime: Runtime, cookie: str) -> None:
+    with runtime.sessions.begin() as session:
+        identities.sign_out(session, cookie)
