@@ -1,6 +1,8 @@
 """The web application, put together: routes by audience, one shape of error, the same headers on everything."""
 
 import datetime as dt
+import json
+import re
 import socket
 import threading
 from collections.abc import AsyncGenerator
@@ -24,17 +26,21 @@ from litestar.openapi.spec import Components, License, SecurityScheme
 from litestar.plugins.jinja import JinjaTemplateEngine
 from litestar.static_files import create_static_files_router
 from litestar.template import TemplateConfig
+from markupsafe import Markup
 
 from ledger.log.declarations import MAX_BATCH_BYTES
 from ledger.runtime import Runtime, open_runtime
 from ledger.settings import Settings
 from ledger.web import (
+    about,
     claiming,
     health,
     log,
+    log_page,
     pages,
     pictures,
     reading,
+    record_page,
     sessions,
     signing_in,
     submitting,
@@ -47,6 +53,14 @@ from ledger.web.serving import serve_app
 from ledger.web.uploads import FORM_OVERHEAD
 
 HERE = Path(__file__).parent
+# Nothing that our policy would refuse anyway: no style written by a script, no code in attributes; and no copies kept.
+HTMX = json.dumps(
+    {"includeIndicatorStyles": False, "allowEval": False, "allowScriptTags": False, "historyCacheSize": 0}
+)
+HIDDEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff"
+    r"\ud800-\udfff\U000e0000-\U000e0fff]"
+)
 SMALL_BODY = 2**20
 """Largest body in bytes where no file is expected."""
 
@@ -79,8 +93,11 @@ OTHERS = (
     health.healthz,
     health.readyz,
     pages.verification_page,
-    pages.record_page,
+    record_page.find_page,
+    record_page.record_page,
     pages.documentation_page,
+    log_page.log_page,
+    about.about_page,
     pictures.read_picture,
     claiming.list_claims,
     claiming.read_rules,
@@ -178,12 +195,23 @@ def templates() -> jinja2.Environment:
         loader=jinja2.FileSystemLoader(HERE / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {each.__name__: each for each in (moment, day, probability, percent, sentence)}
-    environment.globals |= {"words": wording}
+    environment.globals |= {"words": wording, "htmx_config": HTMX}
     return environment
+
+
+def visible(value: object) -> object:
+    """Control characters, and those that turn or hide what stands beside them, by their number; escaping comes after.
+
+    It sees every value that a template writes. Joiners stay: words and emoji are written with them.
+    """
+    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
+        return value
+    return HIDDEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", value)
 
 
 def moment(text: str) -> str:
