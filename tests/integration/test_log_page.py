@@ -117,3 +117,12 @@ def test_the_about_page_says_policy_rates_and_keys_and_gives_them_to_programs(ru
         assert shown in page
     assert {"statements", "receipts", "credentials"} <= {key["use"] for key in said["keys"]}
     assert "15 %" in page, "what the search for copies misses"
+
+
+def test_the_pages_own_requests_are_answered_with_pages(runtime: Runtime) -> None:
+    record_id = generated(runtime)
+    with serving(runtime) as client:
+        for path in ("/log?q=test-generator", f"/r/{record_id}"):
+            answer = client.get(path, headers={"accept": "*/*", "hx-request": "true"})
+            assert answer.headers["content-type"].startswith("text/html")
+        assert client.get(f"/v1/records/{record_id}", headers={"hx-request": "true"}).json()["id"] == str(record_id)

@@ -25,7 +25,7 @@ def test_everything_is_escaped_and_nothing_unknown_is_left_out_in_silence() -> N
         ("abc\u202egnp.exe", "abc[U+202E]gnp.exe"),
         ("\x00\x1b[2J", "[U+0000][U+001B][2J"),
         ("a\u200bb\ufeff", "a[U+200B]b[U+FEFF]"),
-        ("two\nlines\tfar", "two\nlines\tfar"),
+        ("two\r\nlines\tfar", "two\r\nlines\tfar"),
         ("\ud800", "[U+D800]"),
         ("می‌خواهم 👩‍🎨", "می‌خواهم 👩‍🎨"),
     ],
