@@ -17,6 +17,7 @@ COMMANDS = {
     "generate": "ledger.commands.images:generate",
     "stamp": "ledger.commands.images:stamp",
     "verify": "ledger.commands.checking:verify",
+    "report": "ledger.commands.reporting:report",
     "lookup": "ledger.commands.checking:look_up",
     "grant": "ledger.commands.granting:grant",
     "claim": "ledger.commands.claims:claim",

@@ -188,6 +188,10 @@ class Ledger:
         """The report of an issued record, byte for byte as the log commits to it."""
         return self._send("GET", f"/v1/records/{record_id}/report").content
 
+    def report_pdf(self, record_id: str) -> bytes:
+        """The report of an issued record as a signed PDF/A-3, with all that it rests on attached."""
+        return self._send("GET", f"/v1/records/{record_id}/report.pdf").content
+
     def _records(self, **query: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._send("GET", "/v1/records", params=query).json()["records"]
         return found

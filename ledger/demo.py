@@ -1,8 +1,8 @@
 """`lawful demo`: the whole way once, with the very commands and the client that others use.
 
 Found a ledger in a folder, draw the built-in collection, index it, start `lawful up`, make an image over HTTP, then ask
-the ledger about that image and about copies of it. What is left behind: generated.png, report.json, summary.json, the
-copies, the collection and the ledger itself, so that a second run has less to do.
+the ledger about that image and about copies of it. What is left behind: generated.png, report.json, report.pdf,
+summary.json, the copies, the collection and the ledger itself, so that a second run has less to do.
 """
 
 import json
@@ -93,6 +93,8 @@ def demo(folder: Path, invocation: Invocation, say: Say) -> Iterator[Summary]:
             report = ledger.report(made.record["id"])
             write_whole(folder / "generated.png", made.data, force=True)
             write_whole(folder / "report.json", report, force=True)
+            watch.step("report", "drawing up its signed report")
+            write_whole(folder / "report.pdf", ledger.report_pdf(made.record["id"]), force=True)
             watch.step("verify", "asking the ledger about it and about copies of it")
             rows = _ask_about_copies(ledger, made.data, folder)
             watch.end()

@@ -12,7 +12,15 @@ from ledger import lookup
 from ledger.claims.erasing import Asked, forget_about, wait_for_places
 from ledger.database.tables.claims import Claim
 from ledger.database.tables.log import LogEntry, LogShard
-from ledger.database.tables.records import Generation, Picture, Record, Report, Stamp, Verification
+from ledger.database.tables.records import (
+    Generation,
+    Picture,
+    Record,
+    Report,
+    SignedReport,
+    Stamp,
+    Verification,
+)
 from ledger.errors import BadRequest, Conflict, NotFound
 from ledger.log import entries
 from ledger.log.statement_types import sign_entry
@@ -39,9 +47,10 @@ class Erasure:
 def erase(runtime: Runtime, record_id: uuid.UUID, *, reason: str, asked_by: str) -> Erasure:
     """Delete what a finished record says of an image, and what looks at it were told of it.
 
-    File, fingerprints, salt, prompt, report, declared model, the submitter's name for it and the link to the submitter
-    go. Without the salt the entry's commitments can no longer be opened from here. Erasing again finishes what a crash
-    left. `reason` and `asked_by` are words from fixed lists: both go into the public log, which must name nobody.
+    File, fingerprints, salt, prompt, report (the signed PDF too), declared model, the submitter's name for it and the
+    link to the submitter go. Without the salt the entry's commitments can no longer be opened from here. Erasing again
+    finishes what a crash left. `reason` and `asked_by` are words from fixed lists: both go into the public log, which
+    must name nobody.
 
     What it does not reach: copies of the file that others hold, which still carry the salt (such a copy is then
     answered `redacted`, never `not_recorded`); another record of the same pixels, which is another's; the database's
@@ -165,6 +174,7 @@ def _forget(session: Session, runtime: Runtime, record: Record, reason: str, ask
     of_record = {"record_id": record.id}
     session.execute(sa.delete(Report).filter_by(**of_record))
     session.execute(sa.delete(Picture).filter_by(**of_record))
+    session.execute(sa.delete(SignedReport).filter_by(**of_record))
     session.execute(sa.update(Generation).filter_by(**of_record).values(prompt=None, prompt_salt=None))
     session.execute(
         sa.update(Stamp).filter_by(**of_record).values(

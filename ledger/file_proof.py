@@ -116,18 +116,27 @@ def read_ledger_claim(reading: CredentialReading, pixel_sha256: str, trust: Trus
 
     Hostile assertions give codes. Raises NoteError `vkey_malformed` for a key of the checker's own that is none.
     """
-    said = reading.ledger
-    if said is None:
+    if reading.ledger is None:
         return LedgerClaim(present=False)
+    return read_assertion(reading.ledger, reading.certificate_sha256, pixel_sha256, trust)[0]
+
+
+def read_assertion(
+    said: Mapping[str, Any], certificate_sha256: str | None, pixel_sha256: str, trust: Trust
+) -> tuple[LedgerClaim, KeyHistory | None]:
+    """As `read_ledger_claim`, for a ledger assertion from anywhere; with the keys that it announces, where the proof
+    holds under a given log key and the announcements are believed. Raises as it does."""
     try:
-        return _read(said, reading.certificate_sha256, pixel_sha256, trust)
+        return _read(said, certificate_sha256, pixel_sha256, trust)
     except (KeyError, TypeError, ValueError, StatementError, NoteError) as error:
         if getattr(error, "code", "") == "vkey_malformed":  # the checker's own key, not the file's fault
             raise
-        return LedgerClaim(present=True, proof_code="ledger_assertion_malformed")
+        return LedgerClaim(present=True, proof_code="ledger_assertion_malformed"), None
 
 
-def _read(said: Mapping[str, Any], certificate: str | None, pixel_sha256: str, trust: Trust) -> LedgerClaim:
+def _read(
+    said: Mapping[str, Any], certificate: str | None, pixel_sha256: str, trust: Trust
+) -> tuple[LedgerClaim, KeyHistory | None]:
     entry = base64.b64decode(str(said["statement"]), validate=True)
     statement = parse_statement(entry)
     if statement.payload["type"] != RECORD:  # a look commits to pixels as well, and is no record
@@ -136,14 +145,16 @@ def _read(said: Mapping[str, Any], certificate: str | None, pixel_sha256: str, t
     proof = check_tlog_proof(entry, proof_text, trust.logs, trust.witnesses, trust.policy)
     proof_code = _proof_code(proof, statement, trust)
     key_code, certificate_code = "not_checked", "not_checked"
+    known: KeyHistory | None = None
     if proof_code == "inclusion_proven":
         checkpoint = proof_text.partition(b"\n\n")[2]  # of a proof that was parsed, so that is where it begins
         history = _announced(said.get("keys"), checkpoint, statement.issuer)
         key_code = history if isinstance(history, str) else _key_code(history, statement, proof.index)
         if not isinstance(history, str):
+            known = history
             certificate_code = _certificate_code(history, certificate, proof.index)
     pixels_code, report_code = _open(said, statement, pixel_sha256)
-    return LedgerClaim(
+    claim = LedgerClaim(
         present=True,
         leaf_hash=merkle.leaf_hash(entry),
         proof=proof,
@@ -155,6 +166,7 @@ def _read(said: Mapping[str, Any], certificate: str | None, pixel_sha256: str, t
         witnesses_given=len(trust.witnesses),
         policy_given=trust.policy is not None,
     )
+    return claim, known
 
 
 def _proof_code(proof: ProofReading, statement: Statement, trust: Trust) -> str:

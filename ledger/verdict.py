@@ -85,7 +85,7 @@ def verdict(answers: Answers, looked: LookedUp, claim: LedgerClaim, asked: bool)
             return "The ledger held a record of this image; its content was deleted on request."
         case "recorded" if not looked.records:
             return (
-                f"The log {_log(claim)} holds a statement about these very pixels, {_proven_by(claim)}; the credential"
+                f"The log {_log(claim)} holds a statement about these very pixels, {proven_by(claim)}; the credential"
                 f" around it is {_state(answers)}{_certificate(claim)}, and whether it is the one that was issued"
                 " was not asked."
             )
@@ -108,14 +108,14 @@ def verdict(answers: Answers, looked: LookedUp, claim: LedgerClaim, asked: bool)
             return f"Not in this ledger; it carries somebody's credential, which is {_state(answers)}."
     if answers.credential == "absent":
         return "No credential was found and the ledger was not asked; that says nothing about how it was made."
-    return f"The ledger was not asked{_unproven(claim)}; the credential is {_state(answers)}."
+    return f"The ledger was not asked{unproven(claim)}; the credential is {_state(answers)}."
 
 
 def _log(claim: LedgerClaim) -> str:
-    return _plain(claim.proof.origin) if claim.proof else "that it names"
+    return plain(claim.proof.origin) if claim.proof else "that it names"
 
 
-def _unproven(claim: LedgerClaim) -> str:
+def unproven(claim: LedgerClaim) -> str:
     """Why the log's proof in the file, where it has one, shows nothing to this checker."""
     why = {
         "log_key_not_given": "no log key was given, so nothing shows that its proof is truly one",
@@ -129,7 +129,7 @@ def _unproven(claim: LedgerClaim) -> str:
     return f", and what the file says of the log {_log(claim)} is not proven: {why[claim.proof_code]}"
 
 
-def _proven_by(claim: LedgerClaim) -> str:
+def proven_by(claim: LedgerClaim) -> str:
     """By whose keys the log is believed, and what is open where too few have signed."""
     signed, given = (claim.proof.witnesses if claim.proof else 0), claim.witnesses_given
     open_end = "so its operator could show others another log"
@@ -201,15 +201,15 @@ def credential_facts(reading: CredentialReading, claim: LedgerClaim) -> dict[str
         "signer": reading.signer_name,
         "signed_at": reading.signed_at,
         "remote_url": reading.remote_url,
-        "codes": [_plain(code) for code in reading.codes[:100]],
+        "codes": [plain(code) for code in reading.codes[:100]],
         "trust_list_sha256": reading.trust_list_sha256,
-        "ledger": {name: _plain(said[name]) for name in known if name in said} or None,
-        "finding": _plain(finding) if finding is not None else None,
+        "ledger": {name: plain(said[name]) for name in known if name in said} or None,
+        "finding": plain(finding) if finding is not None else None,
         "log_proof": msgspec.to_builtins(claim.proof) if claim.proof else None,
     }
 
 
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
     """Text that a database and a page can hold, whatever a stranger wrote."""
     kept = str(value)[:MAX_SHOWN_CHARS]
     return "".join(character if character.isprintable() or character == "\n" else "�" for character in kept)
@@ -231,12 +231,12 @@ def all_checks(
         (_graded(reading.signature, good={"valid"}, bad={"invalid"}), _coded(reading.signature, reading)),
         (_graded(reading.signer, good={"trusted"}, bad=set()), reading.signer),
         (_graded(reading.ingredients, good={"intact"}, bad={"broken"}), reading.ingredients),
-        _link(claim.proof_code, good="inclusion_proven"),
-        _link(witness_code(claim), good="witnessed"),
-        _link(claim.key_code, good="statement_key_announced"),
-        _link(claim.pixels_code, good="pixels_match"),
-        _link(claim.report_code, good="report_matches"),
-        _link(claim.certificate_code, good="certificate_announced"),
+        link(claim.proof_code, good="inclusion_proven"),
+        link(witness_code(claim), good="witnessed"),
+        link(claim.key_code, good="statement_key_announced"),
+        link(claim.pixels_code, good="pixels_match"),
+        link(claim.report_code, good="report_matches"),
+        link(claim.certificate_code, good="certificate_announced"),
         ("pass" if looked.by_file else "info", "recorded" if looked.by_file else "not_recorded")
         if asked
         else ("skip", "not_checked"),
@@ -265,7 +265,7 @@ def _coded(answer: str, reading: CredentialReading) -> str:
     return next((f"{answer}: {code}" for code in reading.codes if FAILURES.get(code) == answer), answer)
 
 
-def _link(code: str, *, good: str) -> tuple[Result, str]:
+def link(code: str, *, good: str) -> tuple[Result, str]:
     """One link of the file's own chain. What the checker has no key for is open, not wrong."""
     if code == good:
         return "pass", code

@@ -7,7 +7,7 @@ was made. Trust comes from keys the checker chose (`log_vkeys`, `anchors_pem`), 
 
 import datetime as dt
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -82,14 +82,7 @@ def verify(
     claim = read_ledger_claim(reading, found.pixel_sha256, Trust(log_vkeys, witness_vkeys, policy))
     evidence = examine(image.pixels, found) if examine is not None else None  # first: no transaction is open over it
     looked = _look_up(session, found, claim, reading) if session is not None else LookedUp()
-    answers = Answers(
-        credential=reading.credential,
-        content=reading.content,
-        signature=reading.signature,
-        signer=reading.signer,
-        ingredients=reading.ingredients,
-        ledger=_ledger_answer(session is not None, claim, looked),
-    )
+    answers = _answers(reading, _ledger_answer(session is not None, claim, looked))
     return Verification(
         verdict=verdict(answers, looked, claim, session is not None),
         file_sha256=found.file_sha256,
@@ -104,6 +97,45 @@ def verify(
         checks=all_checks(image, reading, claim, looked, evidence, session is not None),
         checked_at=now.isoformat(),
     )
+
+
+class IssuedLook(NamedTuple):
+    """What the file of one record says of itself and of its record: `verify`'s answers, without another look-up."""
+
+    verdict: str
+    answers: Answers
+    reading: CredentialReading
+    claim: LedgerClaim
+
+
+def look_at_issued(
+    data: bytes,
+    view: RecordView,
+    *,
+    session: Session,
+    anchors_pem: str,
+    trust: Trust,
+    now: dt.datetime,
+) -> IssuedLook:
+    """Look at the file that the listed record `view` was issued with. Its pixels need no decoding: `view` has their
+    hash, and a file that lost its credential in storage still is that record's.
+
+    It says nothing of a copy that somebody else holds: that is `verify`'s to look at.
+    """
+    assert view.pixel_sha256 is not None
+    assert view.media_type is not None
+    reading = read_credential(data, view.media_type, anchors_pem=anchors_pem, now=now)
+    claim = read_ledger_claim(reading, view.pixel_sha256, trust)
+    named = _named_record(session, claim)
+    looked = LookedUp(
+        records=[view],
+        found_by="credential" if named is not None else "file_sha256",
+        by_file=True,
+        by_pixels=True,
+        contradiction=_contradiction(claim, named, reading, session.scalars(sa.select(LogShard.origin)).all()),
+    )
+    answers = _answers(reading, _ledger_answer(True, claim, looked))
+    return IssuedLook(verdict(answers, looked, claim, True), answers, reading, claim)
 
 
 # ---- looking up ----------------------------------------------------------------------------------------------------
@@ -180,6 +212,17 @@ def _conflicts(records: list[RecordView]) -> list[str]:
             f"{len(records)} records of the same pixels name {len(models)} different models; the earliest comes first"
         ]
     return []
+
+
+def _answers(reading: CredentialReading, ledger: LedgerAnswer) -> Answers:
+    return Answers(
+        credential=reading.credential,
+        content=reading.content,
+        signature=reading.signature,
+        signer=reading.signer,
+        ingredients=reading.ingredients,
+        ledger=ledger,
+    )
 
 
 def _ledger_answer(asked: bool, claim: LedgerClaim, looked: LookedUp) -> LedgerAnswer:

@@ -19,7 +19,7 @@ from attribution.fingerprints import fingerprint
 from ledger import issue, jobs, verifications, verify
 from ledger.abandonment import abandon, failure
 from ledger.claims import deciding, identities, replies
-from ledger.credentials.read import read_credential, trust_list
+from ledger.credentials.read import read_credential
 from ledger.database.tables.principals import Principal
 from ledger.database.tables.records import Generation, Record, Stamp, Verification
 from ledger.errors import BadRequest, LedgerError, Unavailable
@@ -30,6 +30,7 @@ from ledger.log.sequencer import SequencerThread
 from ledger.runtime import Runtime, open_runtime, sequencing
 from ledger.settings import Settings
 from ledger.sweep import sweep
+from ledger.trust import anchors
 from models.errors import ModelError
 from models.images import Limits, decode, encode_png
 
@@ -159,19 +160,6 @@ class Worker:
                 limits=Limits(max_bytes=runtime.settings.max_upload_bytes),
             )
         verifications.record(runtime, record_id, found)
-
-
-def anchors(runtime: Runtime) -> str:
-    """The C2PA roots this ledger trusts: its own, and those of the settings."""
-    more = runtime.settings.trust_anchors
-    try:
-        return trust_list(runtime.keys.root_pem, *([more.read_text()] if more is not None else []))
-    except OSError as error:
-        raise Unavailable(
-            f"the trust anchors cannot be read: {error.strerror}",
-            code="anchors_missing",
-            next_step="point LAWFUL_TRUST_ANCHORS at a PEM file, or unset it",
-        ) from error
 
 
 def _own_model(session: Session, pixel_sha256: str) -> dict[str, Any] | None:

@@ -2,8 +2,9 @@
 
 import re
 import uuid
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -37,26 +38,54 @@ OUTCOMES = {"found": ("●", "bold"), "nothing": ("·", ""), "cannot_tell": ("?"
 MARKS = {"pass": ("✓", "green"), "fail": ("✗", "bold red"), "info": ("·", ""), "skip": ("-", "dim")}
 
 
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+def offline_options(command: Decorated) -> Decorated:
+    """--offline, and the options that name whom to believe without a ledger's settings."""
+    for option in (
+        rich_click.option(
+            "--anchor",
+            "anchors",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            help="With --offline: trust these C2PA roots (PEM) too.",
+        ),
+        rich_click.option(
+            "--policy",
+            "policy_file",
+            type=click.Path(path_type=Path),
+            help="With --offline: logs, witnesses and how many of them count (a C2SP tlog-policy file).",
+        ),
+        rich_click.option(
+            "--witness-key",
+            "witness_keys",
+            multiple=True,
+            metavar="VKEY",
+            help="With --offline: count this witness too.",
+        ),
+        rich_click.option(
+            "--log-key", "log_keys", multiple=True, metavar="VKEY", help="With --offline: trust this log too."
+        ),
+        rich_click.option(
+            "--offline", is_flag=True, help="Use no database and no network: only what the file itself proves."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def refuse_keys(offline: bool, *given: object) -> None:
+    """Keys named for a look that asks a ledger would be passed over: better said."""
+    if any(given) and not offline:
+        raise click.UsageError(
+            "--log-key, --witness-key, --policy and --anchor go with --offline; a ledger takes them from its settings"
+        )
+
+
 @rich_click.command(epilog="Example: lawful verify picture.png --json")
 @click.argument("file", type=click.Path(path_type=Path))
-@rich_click.option("--offline", is_flag=True, help="Use no database and no network: only what the file itself proves.")
-@rich_click.option("--log-key", "log_keys", multiple=True, metavar="VKEY", help="With --offline: trust this log too.")
-@rich_click.option(
-    "--witness-key", "witness_keys", multiple=True, metavar="VKEY", help="With --offline: count this witness too."
-)
-@rich_click.option(
-    "--policy",
-    "policy_file",
-    type=click.Path(path_type=Path),
-    help="With --offline: logs, witnesses and how many of them count (a C2SP tlog-policy file).",
-)
-@rich_click.option(
-    "--anchor",
-    "anchors",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="With --offline: trust these C2PA roots (PEM) too.",
-)
+@offline_options
 @rich_click.option("--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds to wait.")
 @json_option
 @click.pass_obj
@@ -78,15 +107,12 @@ def verify(
     log holds a statement about these pixels; with witnesses' keys, that others saw the same log. Exit code 1 where a
     credential is broken or the file contradicts the log; that nobody knows a file is no bad answer.
     """
-    if (log_keys or witness_keys or policy_file or anchors) and not offline:
-        raise click.UsageError(
-            "--log-key, --witness-key, --policy and --anchor go with --offline; a ledger takes them from its settings"
-        )
+    refuse_keys(offline, log_keys, witness_keys, policy_file, anchors)
     settings = invocation.settings()
     data = read_image(file, settings.max_upload_bytes)
     if offline:
-        trust = _trust(settings, log_keys, witness_keys, policy_file)
-        found = _offline(settings, data, trust, [_pem(path) for path in anchors])
+        trust = believed(settings, log_keys, witness_keys, policy_file)
+        found = _offline(settings, data, trust, believed_roots(settings, anchors))
     else:
         found = _recorded(settings, data, file.name, timeout)
     if as_json:
@@ -97,7 +123,7 @@ def verify(
         end(BAD_ANSWER)
 
 
-def _trust(
+def believed(
     settings: Settings, log_keys: tuple[str, ...], witness_keys: tuple[str, ...], policy_file: Path | None
 ) -> Trust:
     """Whom to believe. Every key is looked at before the file is: a mistake here must not read as a file's fault."""
@@ -122,15 +148,22 @@ def _vkey(text: str, where: str, kind: Kind) -> str:
     return verifier.vkey
 
 
-def _offline(settings: Settings, data: bytes, trust: Trust, roots: list[str]) -> Verification:
+def believed_roots(settings: Settings, anchors: tuple[Path, ...]) -> str:
+    """The C2PA roots to believe, as one PEM text: those named, the settings', and this ledger's own where one is
+    founded."""
+    roots = [_pem(path) for path in anchors]
     if settings.trust_anchors is not None:
         roots.append(_pem(settings.trust_anchors))
     if settings.keys_folder.exists():
         roots.append(load_anchors(settings.keys_folder).root_pem)
+    return trust_list(*roots)
+
+
+def _offline(settings: Settings, data: bytes, trust: Trust, roots_pem: str) -> Verification:
     return look_at(
         data,
         session=None,
-        anchors_pem=trust_list(*roots),
+        anchors_pem=roots_pem,
         log_vkeys=trust.log_vkeys,
         witness_vkeys=trust.witness_vkeys,
         policy=trust.policy,

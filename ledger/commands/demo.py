@@ -34,8 +34,8 @@ QUESTIONS = ("credential", "content", "signature", "signer", "ingredients", "led
 def demo(invocation: Invocation, folder: Path, serve: bool | None, as_json: bool) -> None:
     """Found a ledger, index a collection, make an image, and see what the ledger says of it and of its copies.
 
-    Leaves generated.png, report.json and summary.json in the folder. Needs no GPU, no server, no account. Run again, it
-    goes on with the same ledger.
+    Leaves generated.png, report.pdf, report.json and summary.json in the folder. Needs no GPU, no server, no account.
+    Run again, it goes on with the same ledger.
     """
     from ledger.demo import demo as play
 

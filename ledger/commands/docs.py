@@ -1,6 +1,7 @@
 """Writes docs/reference from the code: `python -m ledger.commands.docs`. A test compares them."""
 
 import inspect
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic_core import PydanticUndefined
 from ledger.cli import main
 from ledger.commands import frame
 from ledger.commands.error_codes import ROOT, error_codes
+from ledger.reports.schema import report_schema
 from ledger.settings import Settings
 from ledger.web.app import create_app
 
@@ -107,7 +109,13 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
 
 
+def report_reference() -> str:
+    """JSON Schema of the canonical report."""
+    return json.dumps(report_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
 REFERENCES = {
+    "report.schema.json": report_reference,
     "cli.md": cli_reference,
     "settings.md": settings_reference,
     "errors.md": errors_reference,

@@ -9,11 +9,17 @@ from ledger.errors import BadRequest, Conflict, TooLarge
 
 
 def read_image(path: Path, limit: int) -> bytes:
-    """All bytes of `path`. Raises BadRequest `file_not_found`, `file_unreadable`, TooLarge `file_too_large`."""
+    """As `read_whole`, of an image."""
+    return read_whole(path, limit, what="an image file")
+
+
+def read_whole(path: Path, limit: int, *, what: str) -> bytes:
+    """All bytes of `path`, which is to be `what`. Raises BadRequest `file_not_found`, `file_unreadable`, TooLarge
+    `file_too_large`."""
     try:
         if not path.is_file():
-            what = "is a folder" if path.is_dir() else "does not exist" if not path.exists() else "is no ordinary file"
-            raise BadRequest(f"{shown(path)} {what}", code="file_not_found", next_step="name an image file")
+            why = "is a folder" if path.is_dir() else "does not exist" if not path.exists() else "is no ordinary file"
+            raise BadRequest(f"{shown(path)} {why}", code="file_not_found", next_step=f"name {what}, by its path")
         size = path.stat().st_size
         if size > limit:
             raise TooLarge(

@@ -104,7 +104,7 @@ def ask_authority(url: str, checkpoint_text: str) -> bytes:
     Its signature is not verified: whose word counts is the checker's choice. Raises Unavailable code `tsa_down`.
     """
     request = TimestampRequestBuilder().data(checkpoint_text.encode()).hash_algorithm(HashAlgorithm.SHA256).build()
-    answer = _post(url, request.as_bytes())
+    answer = post_query(url, request.as_bytes())
     try:
         response = _decoded(answer)
         _check_imprint(response, checkpoint_text)
@@ -230,7 +230,8 @@ def _check_imprint(response: TimeStampResponse, checkpoint_text: str) -> None:
         raise TimestampError("the timestamp is for something else than this checkpoint", code="timestamp_invalid")
 
 
-def _post(url: str, body: bytes) -> bytes:
+def post_query(url: str, body: bytes) -> bytes:
+    """What the authority answers to a TimeStampReq (RFC 3161, section 3.4), unread. Raises Unavailable `tsa_down`."""
     deadline = time.monotonic() + ANSWER_SECONDS
     answer = bytearray()
     try:

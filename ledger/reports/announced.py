@@ -4,6 +4,7 @@ They travel in the file (`ledger.reports.build.ledger_assertion`), so that who h
 """
 
 import base64
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -11,20 +12,29 @@ from sqlalchemy.orm import Session
 from ledger.database.tables.log import AnnouncedKey
 from ledger.errors import Inconsistent
 from ledger.log import entries
+from ledger.log.announcements import KeyUse
 from ledger.log.entries import Inclusion
 from ledger.log.notes import TlogProof
 from ledger.log.statements import parse_statement
 
 
 def announcements(
-    session: Session, shard: str, place: Inclusion, *, statement_kid: bytes, certificate_sha256: bytes
+    session: Session,
+    shard: str,
+    place: Inclusion,
+    *,
+    statement_kid: bytes,
+    certificate_sha256: bytes,
+    also: Sequence[tuple[KeyUse, bytes]] = (),
 ) -> list[dict[str, str]]:
-    """What announces the statement's key and the credential's certificate, and whatever signed those entries, down to
-    the genesis: `[{"statement": base64, "tlog_proof": text}]` in the log's order.
+    """What announces the statement's key, the credential's certificate and the keys of `also` by (use, kid), and
+    whatever signed those entries, down to the genesis: `[{"statement": base64, "tlog_proof": text}]` in the log's
+    order.
 
     Raises Inconsistent code `key_not_announced`.
     """
-    wanted, found = [("statements", statement_kid), ("credentials", certificate_sha256)], dict[bytes, bytes]()
+    wanted: list[tuple[KeyUse, bytes]] = [("statements", statement_kid), ("credentials", certificate_sha256), *also]
+    found = dict[bytes, bytes]()
     while wanted:
         use, kid = wanted.pop()
         row = session.execute(

@@ -1,6 +1,8 @@
 """The web application, put together: routes by audience, one shape of error, the same headers on everything."""
 
 import datetime as dt
+import json
+import re
 import socket
 import threading
 from collections.abc import AsyncGenerator
@@ -15,6 +17,7 @@ from litestar.concurrency import sync_to_thread
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException, NotFoundException
+from litestar.file_system import BaseLocalFileSystem
 from litestar.middleware import DefineMiddleware
 from litestar.middleware.rate_limit import RateLimitConfig
 from litestar.openapi import OpenAPIConfig
@@ -23,17 +26,22 @@ from litestar.openapi.spec import Components, License, SecurityScheme
 from litestar.plugins.jinja import JinjaTemplateEngine
 from litestar.static_files import create_static_files_router
 from litestar.template import TemplateConfig
+from litestar.types import FileInfo, PathType
+from markupsafe import Markup
 
 from ledger.log.declarations import MAX_BATCH_BYTES
 from ledger.runtime import Runtime, open_runtime
 from ledger.settings import Settings
 from ledger.web import (
+    about,
     claiming,
     health,
     log,
+    log_page,
     pages,
     pictures,
     reading,
+    record_page,
     sessions,
     signing_in,
     submitting,
@@ -46,6 +54,14 @@ from ledger.web.serving import serve_app
 from ledger.web.uploads import FORM_OVERHEAD
 
 HERE = Path(__file__).parent
+# Nothing that our policy would refuse anyway: no style written by a script, no code in attributes; and no copies kept.
+HTMX = json.dumps(
+    {"includeIndicatorStyles": False, "allowEval": False, "allowScriptTags": False, "historyCacheSize": 0}
+)
+HIDDEN = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff"
+    r"\ud800-\udfff\U000e0000-\U000e0fff]"
+)
 SMALL_BODY = 2**20
 """Largest body in bytes where no file is expected."""
 
@@ -59,6 +75,9 @@ OTHERS = (
     reading.read_record,
     reading.read_file,
     reading.read_report,
+    reading.read_report_pdf,
+    reading.read_evidence,
+    reading.read_report_schema,
     reading.read_proof,
     reading.read_receipt,
     reading.read_log_entry,
@@ -75,8 +94,11 @@ OTHERS = (
     health.healthz,
     health.readyz,
     pages.verification_page,
-    pages.record_page,
+    record_page.find_page,
+    record_page.record_page,
     pages.documentation_page,
+    log_page.log_page,
+    about.about_page,
     pictures.read_picture,
     claiming.list_claims,
     claiming.read_rules,
@@ -100,6 +122,16 @@ FORMS = (
     claiming.check_token,
 )
 """What a signed-in browser sends, from our own pages alone."""
+
+
+class _OurFiles(BaseLocalFileSystem):
+    """A name that no file can have, too long or with a NUL, is that of a file that is not there."""
+
+    async def info(self, path: PathType, **kwargs: Any) -> FileInfo:
+        try:
+            return await super().info(path, **kwargs)
+        except (OSError, ValueError) as error:
+            raise FileNotFoundError(path) from error
 
 
 def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
@@ -130,7 +162,9 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
                 request_max_body_size=settings.max_upload_bytes + FORM_OVERHEAD,
             ),
             Router("/", route_handlers=[submitting.submit_batch], request_max_body_size=MAX_BATCH_BYTES),
-            create_static_files_router("/static", directories=[HERE / "static"], include_in_schema=False),
+            create_static_files_router(
+                "/static", directories=[HERE / "static"], file_system=_OurFiles(), include_in_schema=False
+            ),
         ],
         lifespan=[lifespan],
         dependencies={"runtime": Provide(_runtime, sync_to_thread=False)},
@@ -174,12 +208,23 @@ def templates() -> jinja2.Environment:
         loader=jinja2.FileSystemLoader(HERE / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {each.__name__: each for each in (moment, day, probability, percent, sentence)}
-    environment.globals |= {"words": wording}
+    environment.globals |= {"words": wording, "htmx_config": HTMX}
     return environment
+
+
+def visible(value: object) -> object:
+    """Control characters, and those that turn or hide what stands beside them, by their number; escaping comes after.
+
+    It sees every value that a template writes. Joiners stay: words and emoji are written with them.
+    """
+    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
+        return value
+    return HIDDEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", value)
 
 
 def moment(text: str) -> str:

@@ -3,9 +3,10 @@
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-# No script runs on our pages, ours or anybody's, and nothing is loaded from elsewhere.
+# Only our own files are run or loaded, and nothing inline; `nosniff` keeps what others uploaded from being a script.
 POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self';"
+    " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 ALWAYS = {
     b"content-security-policy": POLICY.encode(),

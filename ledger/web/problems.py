@@ -134,6 +134,8 @@ def wants_page(request: "Request[Any, Any, Any]") -> bool:
     """True for a browser that asks for something meant for people; the API answers in JSON whoever asks."""
     if request.scope["path"].startswith(("/v1/", "/schema", "/healthz", "/readyz")):
         return False
+    if "hx-request" in request.headers:  # our own page asks for a part of another, and takes whatever comes
+        return True
     return request.accept.best_match([MediaType.JSON, MediaType.HTML]) == MediaType.HTML
 
 

@@ -1,5 +1,6 @@
 """What anyone may read: records by id and by hash, their files, reports and proofs, and how far a job is."""
 
+import hashlib
 import uuid
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from sqlalchemy.orm import Session
 from ledger import jobs, lookup, verifications
 from ledger.errors import NotFound
 from ledger.lookup import EntryView, RecordView
+from ledger.reports.schema import report_schema
 from ledger.runtime import Runtime, shard_of
 from ledger.verify import Verification
 from ledger.web.log import NOTE, RECEIPT, Until, proof_answer, receipt_answer
@@ -24,6 +26,10 @@ Iscc = Annotated[str | None, QueryParameter(description="ISCC Image-Code as text
 
 # Files never change under their name, but a record may be erased: caches must ask.
 REVALIDATE = "no-cache"
+
+PDF = "application/pdf"
+ZIP = "application/zip"
+SCHEMA = "application/schema+json"
 
 
 class Records(msgspec.Struct, frozen=True):
@@ -167,6 +173,63 @@ def read_report(
         body = lookup.report(session, record_id)
         report_sha256 = str(lookup.by_id(session, record_id).report_sha256)
     return _cached(request, report_sha256, MediaType.JSON, {}) or _bytes(body, report_sha256, MediaType.JSON, {})
+
+
+@get(
+    "/v1/records/{record_id:uuid}/report.pdf",
+    sync_to_thread=True,
+    tags=["Reading"],
+    summary="The report as a signed PDF",
+    response_description="The PDF.",
+    media_type=PDF,
+    responses=problems(404, 503),
+)
+def read_report_pdf(
+    request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]
+) -> Response[bytes]:
+    """PDF/A-3, with the report, statement, proofs, receipt and picture attached: `lawful report verify` checks it from
+    itself. Drawn up and signed when it is first asked for; the same bytes ever after."""
+    from ledger.reports.document import signed_pdf  # what draws and signs is loaded by the process that first does
+
+    pdf = signed_pdf(runtime, record_id)
+    digest = hashlib.sha256(pdf).hexdigest()
+    headers = {"Content-Disposition": f'inline; filename="report-{record_id}.pdf"'}
+    return _cached(request, digest, PDF, headers) or _bytes(pdf, digest, PDF, headers)
+
+
+@get(
+    "/v1/records/{record_id:uuid}/evidence.zip",
+    sync_to_thread=True,
+    tags=["Reading"],
+    summary="The report and all its evidence as files",
+    response_description="The zip.",
+    media_type=ZIP,
+    responses=problems(404, 503),
+)
+def read_evidence(
+    request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]
+) -> Response[bytes]:
+    """The signed PDF, what it has attached as files, and a README for an expert of the court."""
+    from ledger.reports.document import signed_dossier
+    from ledger.reports.forms import to_zip
+
+    data = to_zip(*signed_dossier(runtime, record_id))
+    digest = hashlib.sha256(data).hexdigest()
+    headers = {"Content-Disposition": f'attachment; filename="evidence-{record_id}.zip"'}
+    return _cached(request, digest, ZIP, headers) or _bytes(data, digest, ZIP, headers)
+
+
+@get(
+    "/v1/schemas/report",
+    sync_to_thread=False,
+    tags=["Reading"],
+    summary="The form of the report",
+    response_description="A JSON Schema.",
+    media_type=SCHEMA,
+)
+def read_report_schema() -> Response[dict[str, Any]]:
+    """JSON Schema (draft 2020-12) of what `/v1/records/{record_id}/report` answers."""
+    return Response(report_schema(), media_type=SCHEMA)
 
 
 @get(

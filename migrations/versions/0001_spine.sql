@@ -226,6 +226,15 @@ CREATE TABLE pictures (
 );
 ALTER TABLE pictures ALTER COLUMN png SET STORAGE EXTERNAL;
 
+CREATE TABLE signed_reports (
+    record_id   uuid PRIMARY KEY REFERENCES records (id),
+    sha256      bytea NOT NULL,
+    pdf         bytea NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT sha256_is_32_bytes CHECK (octet_length(sha256) = 32)
+);
+ALTER TABLE signed_reports ALTER COLUMN pdf SET STORAGE EXTERNAL;
+
 -- The log.
 
 CREATE TABLE log_shards (

@@ -34,6 +34,8 @@ REQUESTS = {
     "unknown page of the schema": ("GET", "/schema/nothing", {}, 404, "route_unknown"),
     "unknown file": ("GET", "/static/nothing.css", {}, 404, "route_unknown"),
     "a path that climbs": ("GET", "/static/..%2f..%2fapp.py", {}, 404, "route_unknown"),
+    "a name that no file can have": ("GET", "/static/%00", {}, 404, "route_unknown"),
+    "a name too long for a file": ("GET", f"/static/{'a' * 300}.css", {}, 404, "route_unknown"),
     "an id that is none": ("GET", "/v1/records/abc", {}, 404, "route_unknown"),
     "an unknown record": ("GET", f"/v1/records/{NOBODY}", {}, 404, "record_unknown"),
     "the file of an unknown record": ("GET", f"/v1/records/{NOBODY}/file", {}, 404, "file_unknown"),

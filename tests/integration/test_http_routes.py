@@ -32,6 +32,9 @@ TABLE = {
     ("GET", f"/v1/records/{ID}"): ANYONE(200),
     ("GET", f"/v1/records/{ID}/file"): ANYONE(200),
     ("GET", f"/v1/records/{ID}/report"): ANYONE(200),
+    ("GET", f"/v1/records/{ID}/report.pdf"): ANYONE(200),
+    ("GET", f"/v1/records/{ID}/evidence.zip"): ANYONE(200),
+    ("GET", "/v1/schemas/report"): ANYONE(200),
     ("GET", f"/v1/records/{ID}/proof"): ANYONE(200),
     ("GET", f"/v1/records/{ID}/receipt"): ANYONE(200),
     ("POST", "/v1/statements"): WRITER | {"valid": 400},  # nothing is sent
@@ -72,7 +75,10 @@ TABLE = {
     ("GET", "/"): ANYONE(200),
     ("POST", "/"): ANYONE(303),
     ("GET", f"/v/{ID}"): ANYONE(200),
+    ("GET", "/r"): ANYONE(303),
     ("GET", "/r/{name:str}"): ANYONE(200),
+    ("GET", "/log"): ANYONE(200),
+    ("GET", "/about"): ANYONE(200),
     ("GET", "/docs"): ANYONE(200),
     ("GET", "/pictures/{name:str}"): ANYONE(404),  # the name that is asked for is no picture's
     ("GET", "/schema"): ANYONE(200),
@@ -97,6 +103,7 @@ def test_every_route_lets_in_exactly_whom_the_table_says(runtime: Runtime) -> No
         "/v1/generations": {"json": {"prompt": "a boat"}},
         f"/v1/claims/{CLAIM}/answer": {"json": {"words": "no"}},
         f"/v1/claims/{CLAIM}/appeal": {"json": {"words": "no"}},
+        "/r": {"params": {"name": "0" * 64}},
         "/v1/records": {"params": {"file_sha256": "0" * 64}},
         "/v1/statements": {"headers": {"Content-Type": "application/cose"}},
         "/v1/statements/batch": {"headers": {"Content-Type": "application/cbor-seq"}},

@@ -47,6 +47,7 @@ class Authority:
         (folder / "tsa.cnf").write_text(CONFIGURATION.format(folder=folder))
         self.folder, self.mode, self.requests = folder, "well", 0
         self.last, self.released = b"", threading.Event()
+        self.one_at_a_time = threading.Lock()  # one query file, one serial number
         authority = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -80,6 +81,10 @@ class Authority:
         if self.mode == "silent":
             self.released.wait(30)
             return 500, b""
+        with self.one_at_a_time:
+            return 200, self._stamped(query)
+
+    def _stamped(self, query: bytes) -> bytes:
         (self.folder / "query.tsq").write_bytes(query)
         command = [
             "openssl",
@@ -91,7 +96,7 @@ class Authority:
             self.folder / "query.tsq",
         ]
         self.last = subprocess.run(command, check=True, capture_output=True, timeout=30).stdout
-        return 200, self.last
+        return self.last
 
 
 @contextmanager

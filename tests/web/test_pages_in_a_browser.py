@@ -1,5 +1,6 @@
-"""The pages as people meet them: without script, by keyboard, on a phone, in the dark, with hostile names in them."""
+"""The pages as people meet them: with and without script, by keyboard, on a phone, in the dark, with hostile names."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,12 +69,13 @@ def test_the_form_can_be_used_by_keyboard_alone_and_the_focus_is_seen(site: str,
     page = chromium.new_page(viewport=DESK)  # type: ignore[arg-type]
     page.goto(site)
     order = []
-    for _ in range(6):
+    for _ in range(11):
         page.keyboard.press("Tab")
         order.append(page.evaluate("document.activeElement.textContent.trim() || document.activeElement.id"))
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
     assert order == [
-        "Skip to the content", "Lawful Ledger", "Check an image", "For programs", "file", "Check this image"
+        "Skip to the content", "Lawful Ledger", "Check an image", "Log", "Claims", "About", "For programs",
+        "file", "Check this image", "name", "Look up",
     ]  # fmt: skip
     page.close()
 
@@ -90,11 +92,11 @@ def test_hostile_names_are_only_text_and_nothing_is_loaded_from_elsewhere(
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
-    for path in ("/", "/docs", f"/v/{look}", f"/r/{stamp}"):
+    for path in ("/", "/docs", "/log", "/about", "/claims", f"/v/{look}", f"/r/{stamp}"):
         response = page.goto(site + path)
         assert response is not None
         assert response.status == 200
-        assert page.evaluate("document.querySelectorAll('script, [onerror], [style]').length") == 0
+        assert page.evaluate(FOREIGN) == 0
     assert page.get_by_text(HOSTILE, exact=True).count() > 0
     assert "49" not in page.locator("dl.facts").first.inner_text().split(), "no template ran inside a name"
     assert not said
@@ -109,7 +111,7 @@ def test_every_page_fits_its_screen_and_can_be_read_in_light_and_dark(
     record_id, look = generated(runtime), looked(runtime, png(1))
     context = chromium.new_context(color_scheme=scheme, viewport=viewport)  # type: ignore[arg-type]
     page = context.new_page()
-    for path in ("/", "/docs", f"/v/{look}", f"/r/{record_id}", f"/r/{'0' * 64}"):
+    for path in ("/", "/docs", "/log", "/about", "/claims", f"/v/{look}", f"/r/{record_id}", f"/r/{'0' * 64}"):
         page.goto(site + path)
         assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"], path
         assert page.evaluate("document.querySelectorAll('h1').length") == 1
@@ -139,6 +141,72 @@ def test_a_matched_region_is_seen_on_the_record_and_sketched_on_a_look_that_keep
     page.get_by_role("rowheader", name="pasted at a quarter of the area").wait_for()
 
 
+@pytest.fixture
+def scripted(chromium: Browser) -> Iterator[Page]:
+    """A browser as most people have it."""
+    page = chromium.new_page(viewport=DESK)  # type: ignore[arg-type]
+    yield page
+    page.close()
+
+
+def issued_file(runtime: Runtime, folder: Path) -> Path:
+    record_id = generated(runtime)
+    with runtime.sessions() as session:
+        key, _ = lookup.file_key(session, record_id)
+    path = folder / "picture.png"
+    path.write_bytes(runtime.storage.get(key))
+    return path
+
+
+DROP = """([bytes, how]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([new Uint8Array(bytes)], "picture.png", {type: "image/png"}));
+  const event = how === "drop"
+    ? new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true})
+    : new ClipboardEvent("paste", {clipboardData: data, bubbles: true, cancelable: true});
+  document.body.dispatchEvent(event);
+}"""
+
+
+@pytest.mark.parametrize("how", ["drop", "paste"])
+def test_a_known_file_is_answered_by_its_hash_without_an_upload(
+    runtime: Runtime, site: str, scripted: Page, tmp_path: Path, how: str
+) -> None:
+    data = issued_file(runtime, tmp_path).read_bytes()
+    sent: list[str] = []
+    scripted.on("request", lambda request: sent.append(request.method))
+    scripted.goto(site)
+    scripted.evaluate(DROP, [list(data), how])
+    scripted.wait_for_url(f"{site}/r/{hashlib.sha256(data).hexdigest()}")
+    scripted.get_by_text("About the very file whose hash you asked for.").wait_for()
+    assert "POST" not in sent
+
+
+def test_an_unknown_file_that_is_dropped_is_uploaded_and_its_answer_appears_by_itself(
+    runtime: Runtime, site: str, scripted: Page
+) -> None:
+    scripted.goto(site)
+    scripted.evaluate(DROP, [list(png(7)), "drop"])
+    scripted.get_by_role("heading", name="Looking at your image…").wait_for()
+    with working(runtime):
+        scripted.get_by_role("heading", name="Six answers").wait_for(timeout=20_000)
+
+
+def test_a_hash_can_be_typed_and_the_log_searched(runtime: Runtime, site: str, scripted: Page, tmp_path: Path) -> None:
+    digest = hashlib.sha256(issued_file(runtime, tmp_path).read_bytes()).hexdigest()
+    scripted.goto(site)
+    scripted.get_by_label("Or the SHA-256").fill(f"  {digest.upper()} ")
+    scripted.get_by_role("button", name="Look up").click()
+    assert scripted.url == f"{site}/r/{digest}"
+    scripted.goto(f"{site}/log")
+    scripted.get_by_label("An entry's number").fill("test-generator")
+    scripted.get_by_role("button", name="Search").click()
+    scripted.get_by_text("1 for “test-generator”.").wait_for()
+    assert scripted.url == f"{site}/log?q=test-generator"
+    assert scripted.get_by_role("link", name="Generated here", exact=False).count() == 1
+
+
+FOREIGN = """document.querySelectorAll("script:not([src^='/static/']), [onerror], [style]").length"""
 LOWEST_CONTRAST = """() => {
   const channels = colour => colour.match(/[\\d.]+/g).map(Number);
   const light = colour => {

@@ -155,3 +155,15 @@ class Picture(Base):
     record_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("records.id"), primary_key=True)
     sha256: Mapped[bytes] = mapped_column(primary_key=True)
     png: Mapped[bytes]
+
+
+class SignedReport(Base):
+    """A record's report as PDF, drawn up and signed when it was first wanted, and these bytes ever after. It holds its
+    dossier; with the record it is erased."""
+
+    __tablename__ = "signed_reports"
+    __table_args__ = (length_check("sha256"),)
+    record_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("records.id"), primary_key=True)
+    sha256: Mapped[bytes]
+    pdf: Mapped[bytes]
+    created_at: Mapped[dt.datetime] = created()
