@@ -13,6 +13,7 @@ from ledger.claims.erasing import Asked, forget_about, wait_for_places
 from ledger.database.tables.claims import Claim
 from ledger.database.tables.log import LogEntry, LogShard
 from ledger.database.tables.records import (
+    Credit,
     Generation,
     Picture,
     Record,
@@ -175,6 +176,7 @@ def _forget(session: Session, runtime: Runtime, record: Record, reason: str, ask
     session.execute(sa.delete(Report).filter_by(**of_record))
     session.execute(sa.delete(Picture).filter_by(**of_record))
     session.execute(sa.delete(SignedReport).filter_by(**of_record))
+    session.execute(sa.delete(Credit).filter_by(**of_record))
     session.execute(sa.update(Generation).filter_by(**of_record).values(prompt=None, prompt_salt=None))
     session.execute(
         sa.update(Stamp).filter_by(**of_record).values(

@@ -30,7 +30,7 @@ from sqlalchemy.orm import Session
 
 from attribution.evidence import Evidence
 from attribution.fingerprints import Fingerprints, bits, instance_code, iscc_bits, pixel_sha256
-from ledger import jobs, requests
+from ledger import crediting, jobs, requests
 from ledger.abandonment import locked, refuse_blocked
 from ledger.credentials.write import write_credential
 from ledger.database.tables.records import Generation, Picture, Record, Stamp
@@ -184,6 +184,7 @@ def sign(runtime: Runtime, record_id: uuid.UUID, produced: Produced) -> None:
         entry = sign_entry(statement, runtime.keys.statements, issuer=runtime.settings.origin)
         leaf_hash = sequencer.append(session, entry)
         session.add(report)
+        crediting.keep(session, record_id, produced.evidence)
         drawn = produced.pictures.items()
         session.add_all(Picture(record_id=record_id, sha256=bytes.fromhex(name), png=png) for name, png in drawn)
         record.state = "signed"

@@ -25,7 +25,7 @@ from attribution.evidence import (
     Neighbour,
 )
 from attribution.wording import statement
-from ledger.database.tables.works import Work
+from ledger.database.tables.works import Artist, Work
 
 OfWork = TypeVar("OfWork", Match, Neighbour, CopyMatch)
 _UNTOLD = {
@@ -68,6 +68,14 @@ def nameable(session: Session, evidence: Evidence) -> Evidence:
     axes = {each.axis for each in findings}
     retold = statement(shown, findings) if {"identity", "copy", "style", "content"} <= axes else _UNTOLD["found"]
     return msgspec.structs.replace(shown, statement=retold)
+
+
+def names_withdrawn(session: Session, text: str) -> bool:
+    """Whether `text`, a sentence of ours that was kept without ids, holds title and artist of a work that may not be
+    named now. It walks those works: ask where little depends on the time."""
+    holds = sa.and_(sa.func.strpos(text, Work.title) > 0, sa.func.strpos(text, Artist.name) > 0)
+    found = sa.exists().where(Artist.id == Work.artist_id, ~Work.grant_name, holds)
+    return bool(session.scalar(sa.select(found)))
 
 
 def withdrawn_pictures(session: Session, evidence: Evidence) -> set[str]:

@@ -46,6 +46,7 @@ from ledger.web import (
     signing_in,
     submitting,
     wording,
+    works_pages,
     writing,
 )
 from ledger.web.headers import with_headers
@@ -99,6 +100,11 @@ OTHERS = (
     pages.documentation_page,
     log_page.log_page,
     about.about_page,
+    works_pages.work_page,
+    works_pages.work_preview,
+    works_pages.work_feed,
+    works_pages.artist_page,
+    works_pages.artist_feed,
     pictures.read_picture,
     claiming.list_claims,
     claiming.read_rules,

@@ -17,7 +17,7 @@ from ledger.claims import views
 from ledger.claims.views import ClaimLine
 from ledger.errors import LedgerError, NotFound
 from ledger.lookup import RecordView
-from ledger.naming import nameable
+from ledger.naming import nameable, names_withdrawn
 from ledger.runtime import Runtime
 from ledger.trust import anchors, file_trust
 from ledger.verify import IssuedLook, look_at_issued
@@ -109,7 +109,9 @@ def _named(session: Session, name: str) -> list[RecordView]:
 def _shown(runtime: Runtime, session: Session, view: RecordView) -> Shown:
     claims = views.newest_claims(session, about=uuid.UUID(view.id))
     if view.state != "issued" or view.redacted:
-        return Shown(view, {}, None, False, None, claims, _failure(runtime, view))
+        failure = _failure(runtime, view)
+        withheld = failure is not None and view.blocked is not None and names_withdrawn(session, failure.detail)
+        return Shown(view, {}, None, withheld, None, claims, failure)
     record_id = uuid.UUID(view.id)
     report = msgspec.json.decode(lookup.report(session, record_id))
     signed = msgspec.convert(report["evidence"], Evidence)

@@ -10,7 +10,7 @@ down_revision = None
 ORDINARY = (
     "principals, api_keys, collections, artists, works, grant_changes, embeddings, local_features,"
     " previews, calibrations, snapshots,"
-    " records, generations, stamps, verifications, reports, pictures, signed_reports,"
+    " records, generations, stamps, verifications, reports, pictures, signed_reports, credits,"
     " log_published, log_witnesses, announced_keys, submitter_keys, submissions,"
     " identities, sign_in_links, web_sessions, artist_pages, control_proofs, claims, claim_documents,"
     " procrastinate_jobs, procrastinate_events, procrastinate_periodic_defers, procrastinate_workers"

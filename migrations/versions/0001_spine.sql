@@ -188,6 +188,7 @@ CREATE TABLE generations (
     parameters   jsonb NOT NULL,
     model        jsonb
 );
+CREATE INDEX generations_model ON generations ((model ->> 'name'));
 COMMENT ON COLUMN generations.parameters IS 'steps, width, height, guidance: as asked for, then as used';
 COMMENT ON COLUMN generations.model IS 'NetworkInfo of the generator that made it';
 
@@ -200,6 +201,7 @@ CREATE TABLE stamps (
     parent_manifest_urn  text,
     ai_origin            boolean NOT NULL
 );
+CREATE INDEX stamps_declared_model ON stamps (declared_model);
 COMMENT ON COLUMN stamps.prompt_commitment IS 'Hex; made by the submitter when the prompt stays there.';
 COMMENT ON COLUMN stamps.ai_origin IS 'May say AI-made: our own generation, or a submitter registered to the generator named.';
 
@@ -234,6 +236,20 @@ CREATE TABLE signed_reports (
     CONSTRAINT sha256_is_32_bytes CHECK (octet_length(sha256) = 32)
 );
 ALTER TABLE signed_reports ALTER COLUMN pdf SET STORAGE EXTERNAL;
+
+CREATE TABLE credits (
+    id          uuid PRIMARY KEY,
+    record_id   uuid NOT NULL REFERENCES records (id),
+    axis        text NOT NULL CONSTRAINT axis_known CHECK (axis IN ('identity', 'copy', 'style', 'content')),
+    artist_id   uuid NOT NULL REFERENCES artists (id),
+    work_id     uuid REFERENCES works (id),
+    p_value     double precision,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT style_has_no_work CHECK ((work_id IS NULL) = (axis = 'style'))
+);
+CREATE INDEX ix_credits_record_id ON credits (record_id);
+CREATE INDEX ix_credits_artist_id ON credits (artist_id);
+CREATE INDEX ix_credits_work_id ON credits (work_id);
 
 -- The log.
 

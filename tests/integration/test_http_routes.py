@@ -79,6 +79,11 @@ TABLE = {
     ("GET", "/r/{name:str}"): ANYONE(200),
     ("GET", "/log"): ANYONE(200),
     ("GET", "/about"): ANYONE(200),
+    ("GET", "/works/{work_id:uuid}"): ANYONE(404),  # nothing is indexed
+    ("GET", "/works/{work_id:uuid}/preview"): ANYONE(404),
+    ("GET", "/works/{work_id:uuid}/feed"): ANYONE(404),
+    ("GET", "/artists/{artist_id:uuid}"): ANYONE(404),
+    ("GET", "/artists/{artist_id:uuid}/feed"): ANYONE(404),
     ("GET", "/docs"): ANYONE(200),
     ("GET", "/pictures/{name:str}"): ANYONE(404),  # the name that is asked for is no picture's
     ("GET", "/schema"): ANYONE(200),
@@ -118,6 +123,7 @@ def test_every_route_lets_in_exactly_whom_the_table_says(runtime: Runtime) -> No
             address = path.replace(CLAIM, str(claim)).replace("{token:str}", "nothing")
             address = address.replace(ID, str(record_id)).replace("{name:str}", str(generation))
             address = address.replace("{shard:str}", runtime.shard).replace("{path:path}", "0/000.p/1")
+            address = address.replace("{work_id:uuid}", str(generation)).replace("{artist_id:uuid}", str(generation))
             address = address.replace("{leaf_hash:str}", "ab" * 32).replace("{index:int}", "0")
             address = address.replace("{path:str}", "nothing").replace("{file_path:path}", "style.css")
             for key in KEYS:

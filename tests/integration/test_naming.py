@@ -11,7 +11,7 @@ from attribution.gate import GatePolicy
 from ledger import verifications
 from ledger.database.tables.works import Work
 from ledger.grants import change_grants
-from ledger.naming import nameable
+from ledger.naming import nameable, names_withdrawn
 from ledger.runtime import Runtime
 
 from .claiming import JANE, works_of
@@ -99,3 +99,14 @@ def test_pages_of_before_show_it_no_more(runtime: Runtime, work: uuid.UUID, evid
             assert hidden not in page
         assert "protected work" in page
         assert client.get(f"/pictures/{DRAWN}.png").status_code == 404
+
+
+def test_a_sentence_that_was_kept_without_ids_is_known_by_title_and_artist(runtime: Runtime, work: uuid.UUID) -> None:
+    with runtime.sessions() as session:
+        row = session.get_one(Work, work)
+        sentence = f"not issued: it is a copy of “{row.title}” by {JANE}"
+        assert not names_withdrawn(session, sentence)
+    change_grants(runtime, [work], {"name": False}, by_role="artist")
+    with runtime.sessions() as session:
+        assert names_withdrawn(session, sentence)
+        assert not names_withdrawn(session, f"not issued: it is a copy of another by {JANE}")

@@ -101,6 +101,7 @@ class Generation(Base):
     """How an image was made here. `prompt` is erasable; the log holds only its salted commitment."""
 
     __tablename__ = "generations"
+    __table_args__ = (sa.Index("generations_model", sa.text("(model ->> 'name')")),)
     record_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("records.id"), primary_key=True)
     prompt: Mapped[str | None]
     prompt_salt: Mapped[bytes | None]
@@ -115,6 +116,7 @@ class Stamp(Base):
     """What a submitter declared of an image made elsewhere."""
 
     __tablename__ = "stamps"
+    __table_args__ = (sa.Index("stamps_declared_model", "declared_model"),)
     record_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("records.id"), primary_key=True)
     declared_model: Mapped[str | None]
     prompt: Mapped[str | None]
@@ -166,4 +168,21 @@ class SignedReport(Base):
     record_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("records.id"), primary_key=True)
     sha256: Mapped[bytes]
     pdf: Mapped[bytes]
+    created_at: Mapped[dt.datetime] = created()
+
+
+class Credit(Base):
+    """That the evidence of a record found a work, or on the axis of style an artist's hand (`ledger.crediting`)."""
+
+    __tablename__ = "credits"
+    __table_args__ = (
+        sa.CheckConstraint("axis IN ('identity', 'copy', 'style', 'content')", name="axis_known"),
+        sa.CheckConstraint("(work_id IS NULL) = (axis = 'style')", name="style_has_no_work"),
+    )
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    record_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("records.id"), index=True)
+    axis: Mapped[str]
+    artist_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("artists.id"), index=True)
+    work_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("works.id"), index=True)
+    p_value: Mapped[float | None]
     created_at: Mapped[dt.datetime] = created()
