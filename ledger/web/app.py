@@ -27,7 +27,7 @@ from litestar.template import TemplateConfig
 from ledger.log.declarations import MAX_BATCH_BYTES
 from ledger.runtime import Runtime, open_runtime
 from ledger.settings import Settings
-from ledger.web import health, log, pages, pictures, reading, submitting, wording, writing
+from ledger.web import health, log, pages, pictures, reading, resolving, submitting, wording, writing
 from ledger.web.headers import with_headers
 from ledger.web.problems import answer_with_problem
 from ledger.web.serving import serve_app
@@ -89,6 +89,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
         route_handlers=[
             *OTHERS,
             Router("/", route_handlers=UPLOADING, request_max_body_size=settings.max_upload_bytes + FORM_OVERHEAD),
+            *resolving.routes(settings.max_upload_bytes + FORM_OVERHEAD),
             Router("/", route_handlers=[submitting.submit_batch], request_max_body_size=MAX_BATCH_BYTES),
             create_static_files_router("/static", directories=[HERE / "static"], include_in_schema=False),
         ],
@@ -117,7 +118,7 @@ def _looks_limited(per_minute: int) -> DefineMiddleware:
 
 
 async def _is_look(request: Request[Any, Any, Any]) -> bool:
-    return request.method == "POST" and request.url.path in {"/", "/v1/verifications"}
+    return request.method == "POST" and request.url.path in {"/", "/v1/verifications", "/v1/matches/byContent"}
 
 
 def _runtime(state: State) -> Runtime:
