@@ -4,6 +4,7 @@ Light: Pillow, numpy, iscc-core and pdqhash. Exact identifiers prove equal bytes
 are soft bindings: near codes suggest a re-encoding, survive no crop, and prove neither copying nor authorship.
 """
 
+import contextlib
 import hashlib
 import io
 
@@ -105,6 +106,19 @@ def iscc_bits(iscc: str) -> str:
     if (maintype, subtype) != _IMAGE_CODE or len(digest) * 8 != ISCC_BITS:
         raise ValueError(f"an ISCC Image-Code of {ISCC_BITS} bits is needed")
     return str(digest.hex())
+
+
+def image_codes(sequence: bytes) -> list[str]:
+    """The Image-Codes of 256 bits in an ISCC-SEQ (IEP-0020: units one after another, each with its header), as texts.
+
+    Units of other kinds are passed over. Raises ValueError for bytes that are no sequence of units.
+    """
+    found = []
+    for unit in iscc_core.decode_seq(sequence):
+        with contextlib.suppress(ValueError):
+            iscc_bits(unit)
+            found.append(str(unit))
+    return found
 
 
 def bits(hexadecimal: str) -> str:

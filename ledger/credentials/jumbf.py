@@ -69,6 +69,23 @@ def newest_claim(store: bytes) -> Claim | None:
         return None
 
 
+def one_manifest(store: bytes, label: str) -> bytes:
+    """A store that holds the manifest of this label and no other; the manifest's own bytes stay.
+
+    Its ingredients' manifests are missing then, which a validator says. Raises ValueError where it is not in the store.
+    """
+    outer = next((body for kind, body in _boxes(store) if kind == b"jumb"), b"")
+    description = next((body for kind, body in _boxes(outer) if kind == b"jumd"), b"")
+    wanted = [body for kind, body in _boxes(outer) if kind == b"jumb" and _label(body) == label]
+    if len(wanted) != 1:
+        raise ValueError(f"{len(wanted)} manifests of this label")
+    return _box(b"jumb", _box(b"jumd", description) + _box(b"jumb", wanted[0]))
+
+
+def _box(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(body), kind) + body
+
+
 def _claim(label: str, manifest: bytes) -> Claim | None:
     children = list(_labelled(manifest))
     claims = [box for name, box in children if name in _CLAIM_LABELS]

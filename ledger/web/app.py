@@ -42,6 +42,7 @@ from ledger.web import (
     pictures,
     reading,
     record_page,
+    resolving,
     sessions,
     signing_in,
     submitting,
@@ -167,6 +168,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
                 guards=[sessions.from_our_page],
                 request_max_body_size=settings.max_upload_bytes + FORM_OVERHEAD,
             ),
+            *resolving.routes(settings.max_upload_bytes + FORM_OVERHEAD),
             Router("/", route_handlers=[submitting.submit_batch], request_max_body_size=MAX_BATCH_BYTES),
             create_static_files_router(
                 "/static", directories=[HERE / "static"], file_system=_OurFiles(), include_in_schema=False
@@ -200,7 +202,8 @@ def _limited(per_minute: int) -> DefineMiddleware:
 async def _is_limited(request: Request[Any, Any, Any]) -> bool:
     path = request.url.path
     return request.method == "POST" and (
-        path in {"/", "/v1/verifications", "/sign-in", "/claims/new"} or path.endswith("/control/check")
+        path in {"/", "/v1/verifications", "/v1/matches/byContent", "/sign-in", "/claims/new"}
+        or path.endswith("/control/check")
     )
 
 

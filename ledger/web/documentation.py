@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-GROUPS = ("Reading", "Writing", "Log", "Operation")
+GROUPS = ("Reading", "Writing", "Recovery", "Log", "Operation")
 
 
 class Field(NamedTuple):

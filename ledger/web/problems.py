@@ -125,6 +125,8 @@ def answer_with_problem(request: "Request[Any, Any, Any]", error: Exception) -> 
         headers["WWW-Authenticate"] = "Bearer"
     if problem.status == 503:
         headers["Retry-After"] = "5"
+    if problem.status == 429 and (seconds := headers.get("RateLimit-Reset")) is not None:
+        headers["Retry-After"] = seconds
     if wants_page(request):
         return Template("problem.html", context={"problem": problem}, status_code=problem.status, headers=headers)
     return Response(problem, media_type=PROBLEM_JSON, status_code=problem.status, headers=headers)
@@ -132,7 +134,7 @@ def answer_with_problem(request: "Request[Any, Any, Any]", error: Exception) -> 
 
 def wants_page(request: "Request[Any, Any, Any]") -> bool:
     """True for a browser that asks for something meant for people; the API answers in JSON whoever asks."""
-    if request.scope["path"].startswith(("/v1/", "/schema", "/healthz", "/readyz")):
+    if request.scope["path"].startswith(("/v1/", "/.well-known", "/schema", "/healthz", "/readyz")):
         return False
     if "hx-request" in request.headers:  # our own page asks for a part of another, and takes whatever comes
         return True

@@ -86,7 +86,8 @@ def _form(fields: dict[str, Schema]) -> RequestBody:
     return RequestBody(content={"multipart/form-data": OpenAPIMediaType(schema=schema)}, required=True)
 
 
-async def _takes_json(connection: Any, _handler: Any) -> None:
+async def takes_json(connection: Any, _handler: Any) -> None:
+    """Refuse (415) a body that is not declared as JSON, before it is read."""
     content_type = connection.headers.get("content-type", "none").partition(";")[0].strip().lower()
     if content_type != "application/json":
         raise Unsupported(f"Content-Type: {content_type[:80]} is not taken here", next_step="send application/json")
@@ -94,7 +95,7 @@ async def _takes_json(connection: Any, _handler: Any) -> None:
 
 @post(
     "/v1/generations",
-    guards=[requires_key, _takes_json],
+    guards=[requires_key, takes_json],
     responses=PENDING | problems(401, 409, 413, 415, 422),
     tags=["Writing"],
     security=[{"key": []}],

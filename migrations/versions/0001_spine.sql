@@ -167,6 +167,7 @@ CREATE INDEX records_file_sha256 ON records (file_sha256) WHERE file_sha256 IS N
 CREATE INDEX records_submitted_sha256 ON records (submitted_sha256) WHERE submitted_sha256 IS NOT NULL;
 CREATE INDEX records_pixel_sha256 ON records (pixel_sha256) WHERE pixel_sha256 IS NOT NULL;
 CREATE INDEX records_iscc ON records (iscc) WHERE iscc IS NOT NULL;
+CREATE UNIQUE INDEX records_manifest_urn ON records (manifest_urn) WHERE manifest_urn IS NOT NULL;
 CREATE INDEX records_unfinished ON records (created_at) WHERE state IN ('accepted', 'signed', 'sealed');
 CREATE INDEX records_leaf_hash ON records (leaf_hash);
 CREATE INDEX records_pdq_hnsw ON records USING hnsw (pdq bit_hamming_ops) WHERE listed AND pdq IS NOT NULL;

@@ -37,6 +37,14 @@ TABLE = {
     ("GET", "/v1/schemas/report"): ANYONE(200),
     ("GET", f"/v1/records/{ID}/proof"): ANYONE(200),
     ("GET", f"/v1/records/{ID}/receipt"): ANYONE(200),
+    ("GET", "/v1/matches/byBinding"): ANYONE(400),  # nothing is asked for
+    ("POST", "/v1/matches/byBinding"): ANYONE(400),
+    ("POST", "/v1/matches/byContent"): ANYONE(200),
+    ("GET", "/v1/manifests/{manifest_id:str}"): ANYONE(404),
+    ("GET", "/v1/services/supportedAlgorithms"): ANYONE(200),
+    ("GET", "/v1/services/capabilities"): ANYONE(200),
+    ("GET", "/v1/services/status"): ANYONE(200),
+    ("GET", "/.well-known/c2pa-soft-binding-resolution"): ANYONE(200),
     ("POST", "/v1/statements"): WRITER | {"valid": 400},  # nothing is sent
     ("POST", "/v1/statements/batch"): WRITER | {"valid": 400},
     ("GET", "/v1/statements/{leaf_hash:str}/proof"): ANYONE(404),
@@ -110,6 +118,7 @@ def test_every_route_lets_in_exactly_whom_the_table_says(runtime: Runtime) -> No
         f"/v1/claims/{CLAIM}/appeal": {"json": {"words": "no"}},
         "/r": {"params": {"name": "0" * 64}},
         "/v1/records": {"params": {"file_sha256": "0" * 64}},
+        "/v1/matches/byBinding": {"json": {}},
         "/v1/statements": {"headers": {"Content-Type": "application/cose"}},
         "/v1/statements/batch": {"headers": {"Content-Type": "application/cbor-seq"}},
     }

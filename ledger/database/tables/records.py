@@ -41,6 +41,9 @@ class Record(Base):
         sa.Index("records_pixel_sha256", "pixel_sha256", postgresql_where=sa.text("pixel_sha256 IS NOT NULL")),
         sa.Index("records_iscc", "iscc", postgresql_where=sa.text("iscc IS NOT NULL")),
         sa.Index(
+            "records_manifest_urn", "manifest_urn", unique=True, postgresql_where=sa.text("manifest_urn IS NOT NULL")
+        ),
+        sa.Index(
             "records_unfinished",
             "created_at",
             postgresql_where=sa.text("state IN ('accepted', 'signed', 'sealed')"),
