@@ -21,6 +21,7 @@ COMMANDS = {
     "grant": "ledger.commands.granting:grant",
     "erase": "ledger.commands.erasing:erase",
     "audit": "ledger.commands.audit:audit",
+    "auditor": "ledger.commands.auditors:auditor",
     "evaluate": "ledger.commands.evaluating:evaluate",
     "train-head": "ledger.commands.training:train_head",
     "log": "ledger.commands.log:log",

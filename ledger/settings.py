@@ -92,6 +92,11 @@ class Settings(BaseSettings):
     looks_per_minute: int = Field(
         120, gt=0, description="Verifications taken from one address in a minute, by each web process."
     )
+    audit_pages_per_minute: int = Field(
+        240,
+        gt=0,
+        description="Pages of 200 entries that one auditor's token may read in a minute, by each web process.",
+    )
     max_prompt_chars: int = Field(4000, gt=0, description="Longest prompt accepted, in characters.")
     tsa_url: str | None = Field(None, description="RFC 3161 timestamp authority for credentials; unset: none.")
     trust_anchors: Path | None = Field(

@@ -27,7 +27,7 @@ from litestar.template import TemplateConfig
 from ledger.log.declarations import MAX_BATCH_BYTES
 from ledger.runtime import Runtime, open_runtime
 from ledger.settings import Settings
-from ledger.web import health, log, pages, pictures, reading, resolving, submitting, wording, writing
+from ledger.web import auditing, health, log, pages, pictures, reading, resolving, submitting, wording, writing
 from ledger.web.headers import with_headers
 from ledger.web.problems import answer_with_problem
 from ledger.web.serving import serve_app
@@ -90,6 +90,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
             *OTHERS,
             Router("/", route_handlers=UPLOADING, request_max_body_size=settings.max_upload_bytes + FORM_OVERHEAD),
             *resolving.routes(settings.max_upload_bytes + FORM_OVERHEAD),
+            *auditing.routes(settings.audit_pages_per_minute),
             Router("/", route_handlers=[submitting.submit_batch], request_max_body_size=MAX_BATCH_BYTES),
             create_static_files_router("/static", directories=[HERE / "static"], include_in_schema=False),
         ],
@@ -174,7 +175,10 @@ def _openapi() -> OpenAPIConfig:
         use_handler_docstrings=True,
         components=Components(
             security_schemes={
-                "key": SecurityScheme(type="http", scheme="bearer", description="An API key of this ledger.")
+                "key": SecurityScheme(type="http", scheme="bearer", description="An API key of this ledger."),
+                "auditor": SecurityScheme(
+                    type="http", scheme="bearer", description="A token for auditors: reads only."
+                ),
             }
         ),
     )

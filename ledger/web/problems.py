@@ -38,7 +38,7 @@ FRAMEWORK = {
     405: Refusal("method_not_allowed", "this address takes other methods", "use one that the Allow header names"),
     429: Refusal(
         "too_many_requests",
-        "more looks in a minute than this ledger takes from one address",
+        "more in a minute than this ledger takes from one address",
         "wait a minute, then send it again",
     ),
     413: Refusal(

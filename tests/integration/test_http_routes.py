@@ -44,6 +44,8 @@ TABLE = {
     ("POST", "/v1/statements/batch"): WRITER | {"valid": 400},
     ("GET", "/v1/statements/{leaf_hash:str}/proof"): ANYONE(404),
     ("GET", "/v1/statements/{leaf_hash:str}/receipt"): ANYONE(404),
+    ("GET", "/v1/audit/entries"): ANYONE(401),  # an API key is no auditor's token
+    ("GET", "/v1/audit/exports/{name:str}"): ANYONE(401),
     ("GET", "/v1/log"): ANYONE(200),
     ("GET", "/v1/log/proofs/{index:int}"): ANYONE(200),
     ("GET", "/v1/log/entries/{index:int}"): ANYONE(200),
