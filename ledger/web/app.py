@@ -27,7 +27,7 @@ from litestar.template import TemplateConfig
 from ledger.log.declarations import MAX_BATCH_BYTES
 from ledger.runtime import Runtime, open_runtime
 from ledger.settings import Settings
-from ledger.web import auditing, health, log, pages, pictures, reading, resolving, submitting, wording, writing
+from ledger.web import auditing, cards, health, log, pages, pictures, reading, resolving, submitting, wording, writing
 from ledger.web.headers import with_headers
 from ledger.web.problems import answer_with_problem
 from ledger.web.serving import serve_app
@@ -50,6 +50,7 @@ OTHERS = (
     reading.read_proof,
     reading.read_receipt,
     reading.read_log_entry,
+    cards.read_card,
     log.read_checkpoint,
     log.read_integrated_checkpoint,
     log.read_tile,

@@ -30,6 +30,7 @@ TABLE = {
     ("GET", f"/v1/records/{ID}"): ANYONE(200),
     ("GET", f"/v1/records/{ID}/file"): ANYONE(200),
     ("GET", f"/v1/records/{ID}/report"): ANYONE(200),
+    ("GET", f"/v1/records/{ID}/card"): ANYONE(200),
     ("GET", f"/v1/records/{ID}/proof"): ANYONE(200),
     ("GET", f"/v1/records/{ID}/receipt"): ANYONE(200),
     ("GET", "/v1/matches/byBinding"): ANYONE(400),  # nothing is asked for
