@@ -24,6 +24,7 @@ COMMANDS = {
     "dispute": "ledger.commands.claims:dispute",
     "erase": "ledger.commands.erasing:erase",
     "audit": "ledger.commands.audit:audit",
+    "auditor": "ledger.commands.auditors:auditor",
     "evaluate": "ledger.commands.evaluating:evaluate",
     "train-head": "ledger.commands.training:train_head",
     "log": "ledger.commands.log:log",

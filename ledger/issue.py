@@ -32,6 +32,7 @@ from attribution.evidence import Evidence
 from attribution.fingerprints import Fingerprints, bits, instance_code, iscc_bits, pixel_sha256
 from ledger import crediting, jobs, requests
 from ledger.abandonment import locked, refuse_blocked
+from ledger.credentials.labels import labelled
 from ledger.credentials.write import write_credential
 from ledger.database.tables.records import Generation, Picture, Record, Stamp
 from ledger.errors import Inconsistent
@@ -300,6 +301,10 @@ def _write_and_seal(runtime: Runtime, record_id: uuid.UUID, on_step: Step, pixel
         )
         request = credential_request(session, record, place, announced, pixels, runtime.settings)
         leaf, salt, media_type = record.leaf_hash, record.salt, record.media_type
+        if record.kind == "generation" and request.model is not None:
+            name, revision = request.software
+            credit = f"Made with {name}, recorded at {runtime.settings.public_url}/r/{record_id}"
+            source = labelled(source, system=name, version=revision, credit=credit)
     written = write_credential(
         source,
         media_type,

@@ -99,6 +99,11 @@ class Settings(BaseSettings):
         " sign in. Unset: they are printed to the log, for development.",
     )
     mail_from: str | None = Field(None, description="Sender of those messages, name@host. Needed with smtp_url.")
+    audit_pages_per_minute: int = Field(
+        240,
+        gt=0,
+        description="Pages of 200 entries that one auditor's token may read in a minute, by each web process.",
+    )
     max_prompt_chars: int = Field(4000, gt=0, description="Longest prompt accepted, in characters.")
     tsa_url: str | None = Field(None, description="RFC 3161 timestamp authority for credentials; unset: none.")
     trust_anchors: Path | None = Field(

@@ -34,6 +34,8 @@ from ledger.runtime import Runtime, open_runtime
 from ledger.settings import Settings
 from ledger.web import (
     about,
+    auditing,
+    cards,
     claiming,
     health,
     log,
@@ -83,6 +85,7 @@ OTHERS = (
     reading.read_proof,
     reading.read_receipt,
     reading.read_log_entry,
+    cards.read_card,
     log.read_checkpoint,
     log.read_integrated_checkpoint,
     log.read_tile,
@@ -169,6 +172,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
                 request_max_body_size=settings.max_upload_bytes + FORM_OVERHEAD,
             ),
             *resolving.routes(settings.max_upload_bytes + FORM_OVERHEAD),
+            *auditing.routes(settings.audit_pages_per_minute),
             Router("/", route_handlers=[submitting.submit_batch], request_max_body_size=MAX_BATCH_BYTES),
             create_static_files_router(
                 "/static", directories=[HERE / "static"], file_system=_OurFiles(), include_in_schema=False
@@ -271,7 +275,10 @@ def _openapi() -> OpenAPIConfig:
         use_handler_docstrings=True,
         components=Components(
             security_schemes={
-                "key": SecurityScheme(type="http", scheme="bearer", description="An API key of this ledger.")
+                "key": SecurityScheme(type="http", scheme="bearer", description="An API key of this ledger."),
+                "auditor": SecurityScheme(
+                    type="http", scheme="bearer", description="A token for auditors: reads only."
+                ),
             }
         ),
     )

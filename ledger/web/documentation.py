@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-GROUPS = ("Reading", "Writing", "Recovery", "Log", "Operation")
+GROUPS = ("Reading", "Writing", "Recovery", "Log", "Auditing", "Operation")
 
 
 class Field(NamedTuple):

@@ -1,12 +1,16 @@
-"""Who may write: a key in `Authorization: Bearer …`, looked at before a byte of the body is read."""
+"""Who may write, and who may read in bulk: `Authorization: Bearer …`, looked at before a byte of the body is read."""
 
 import uuid
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+from litestar import Request
 from litestar.concurrency import sync_to_thread
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
+from ledger import auditors
+from ledger.auditors import Auditor, Scope
 from ledger.errors import NotAllowed
 from ledger.genesis import principal_of
 from ledger.runtime import Runtime
@@ -46,3 +50,31 @@ def _principal_id(runtime: Runtime, header: str) -> uuid.UUID:
             next_step="send a key of this ledger as `Authorization: Bearer <key>`",
         )
     return principal.id
+
+
+async def is_auditor(request: "Request[Any, Any, Any]") -> bool:
+    """Note whose token was sent. What is counted against a limit is what a known auditor asks; others are refused."""
+    request.state.auditor = await sync_to_thread(_auditor, request.app.state.runtime, request.headers)
+    return request.state.auditor is not None
+
+
+def auditor_id(request: "Request[Any, Any, Any]") -> str:
+    """Whom a request counts for, once `is_auditor` has said yes."""
+    return f"{request.state.auditor.id} {request.url.path.split('/')[3]}"
+
+
+def requires_scope(scope: Scope) -> Callable[[Connection, BaseRouteHandler], Awaitable[None]]:
+    """A guard that refuses (401, 403) whoever shows no auditor's token, an ended one, or one for something else."""
+
+    async def guard(connection: Connection, _handler: BaseRouteHandler) -> None:
+        auditors.check(connection.state.auditor, scope)
+
+    return guard
+
+
+def _auditor(runtime: Runtime, headers: Any) -> Auditor | None:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        return None
+    with runtime.sessions() as session:
+        return auditors.auditor_of(session, token.strip(), runtime.clock())

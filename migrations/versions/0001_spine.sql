@@ -22,6 +22,20 @@ CREATE TABLE api_keys (
     CONSTRAINT key_sha256_is_32_bytes CHECK (octet_length(key_sha256) = 32)
 );
 
+-- Who may read in bulk. No token of these is an API key, so none can write.
+
+CREATE TABLE auditor_tokens (
+    id            uuid PRIMARY KEY,
+    token_sha256  bytea NOT NULL UNIQUE,
+    label         text NOT NULL,
+    scopes        text[] NOT NULL,
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    expires_at    timestamptz NOT NULL,
+    revoked_at    timestamptz,
+    CONSTRAINT token_sha256_is_32_bytes CHECK (octet_length(token_sha256) = 32),
+    CONSTRAINT scopes_known CHECK (scopes <@ ARRAY['entries', 'exports'] AND cardinality(scopes) > 0)
+);
+
 -- What is compared with.
 
 CREATE TABLE collections (
@@ -284,6 +298,7 @@ CREATE TABLE log_entries (
     CONSTRAINT entry_fits CHECK (octet_length(entry) BETWEEN 1 AND 65535),
     CONSTRAINT idx_not_negative CHECK (idx >= 0)
 );
+CREATE INDEX log_entries_created_at ON log_entries USING brin (created_at);  -- costs an entry next to nothing
 
 CREATE TABLE log_tiles (
     shard  text NOT NULL REFERENCES log_shards (name),

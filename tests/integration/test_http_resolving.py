@@ -17,6 +17,7 @@ from PIL import Image
 from attribution.fingerprints import fingerprint, image_code, iscc_bits
 from ledger import bindings, issue
 from ledger.credentials.jumbf import manifest_stores, newest_claim
+from ledger.credentials.read import read_credential
 from ledger.database.tables.records import Record
 from ledger.erasure import erase
 from ledger.runtime import Runtime
@@ -263,3 +264,15 @@ def test_the_code_of_the_picture_is_what_its_own_credential_states(runtime: Runt
     (stated,) = [each["data"] for each in assertions if each["label"] == "c2pa.soft-binding"]
     assert stated["alg"] == bindings.ALG
     assert stated["blocks"][0]["value"] == image_code(decode(issued).pixels)
+
+
+def test_a_generation_says_what_it_is_in_xmp_too_and_its_credential_covers_that(runtime: Runtime) -> None:
+    with serving(runtime) as client:
+        issued = client.get(f"/v1/records/{generated(runtime)}/file").content
+        declared = client.get(f"/v1/records/{stamped(runtime, png(2), 'a model')}/file").content
+    xmp = Image.open(io.BytesIO(issued)).info["XML:com.adobe.xmp"]
+    assert "digitalsourcetype/trainedAlgorithmicMedia" in xmp
+    assert "XML:com.adobe.xmp" not in Image.open(io.BytesIO(declared)).info  # of whose making nothing is known
+    for data, content in ((issued, "intact"), (issued.replace(b"Made with", b"Mode with"), "altered")):
+        read = read_credential(data, "image/png", anchors_pem=runtime.keys.root_pem, now=runtime.clock())
+        assert read.content == content

@@ -35,6 +35,7 @@ TABLE = {
     ("GET", f"/v1/records/{ID}/report.pdf"): ANYONE(200),
     ("GET", f"/v1/records/{ID}/evidence.zip"): ANYONE(200),
     ("GET", "/v1/schemas/report"): ANYONE(200),
+    ("GET", f"/v1/records/{ID}/card"): ANYONE(200),
     ("GET", f"/v1/records/{ID}/proof"): ANYONE(200),
     ("GET", f"/v1/records/{ID}/receipt"): ANYONE(200),
     ("GET", "/v1/matches/byBinding"): ANYONE(400),  # nothing is asked for
@@ -49,6 +50,8 @@ TABLE = {
     ("POST", "/v1/statements/batch"): WRITER | {"valid": 400},
     ("GET", "/v1/statements/{leaf_hash:str}/proof"): ANYONE(404),
     ("GET", "/v1/statements/{leaf_hash:str}/receipt"): ANYONE(404),
+    ("GET", "/v1/audit/entries"): ANYONE(401),  # an API key is no auditor's token
+    ("GET", "/v1/audit/exports/{name:str}"): ANYONE(401),
     ("GET", "/v1/log"): ANYONE(200),
     ("GET", "/v1/log/proofs/{index:int}"): ANYONE(200),
     ("GET", "/v1/log/entries/{index:int}"): ANYONE(200),

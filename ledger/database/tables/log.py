@@ -36,6 +36,7 @@ class LogEntry(Base):
     __tablename__ = "log_entries"
     __table_args__ = (
         sa.UniqueConstraint("shard", "leaf_hash"),
+        sa.Index("log_entries_created_at", "created_at", postgresql_using="brin"),
         length_check("leaf_hash"),
         sa.CheckConstraint("octet_length(entry) BETWEEN 1 AND 65535", name="entry_fits"),
         sa.CheckConstraint("idx >= 0", name="idx_not_negative"),

@@ -1,9 +1,10 @@
-"""Who may write: principals, the keys they show and sign with, and the batches they sent."""
+"""Who may write: principals, the keys they show and sign with, and the batches they sent. Who may read in bulk."""
 
 import datetime as dt
 import uuid
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ledger.database.tables.base import Base, created, length_check
@@ -32,6 +33,23 @@ class ApiKey(Base):
     key_sha256: Mapped[bytes] = mapped_column(unique=True)
     label: Mapped[str]
     created_at: Mapped[dt.datetime] = created()
+    revoked_at: Mapped[dt.datetime | None]
+
+
+class AuditorToken(Base):
+    """A token that reads and cannot write: it is no API key. By its SHA-256; it ends."""
+
+    __tablename__ = "auditor_tokens"
+    __table_args__ = (
+        length_check("token_sha256"),
+        sa.CheckConstraint("scopes <@ ARRAY['entries', 'exports'] AND cardinality(scopes) > 0", name="scopes_known"),
+    )
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    token_sha256: Mapped[bytes] = mapped_column(unique=True)
+    label: Mapped[str]
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(sa.Text))
+    created_at: Mapped[dt.datetime] = created()
+    expires_at: Mapped[dt.datetime]
     revoked_at: Mapped[dt.datetime | None]
 
 
