@@ -10,6 +10,7 @@ from typing import Literal
 import procrastinate
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, sessionmaker
+from structlog.contextvars import get_contextvars
 
 from ledger.database.tables.records import Record
 from ledger.errors import LedgerError
@@ -22,7 +23,10 @@ _DEFERRING = procrastinate.App(connector=procrastinate.SyncPsycopgConnector())
 
 
 def defer(session: Session, task: Task, record_id: uuid.UUID) -> None:
-    """Enqueue `task` for a record inside the session's open transaction: both commit or neither does."""
+    """Enqueue `task` for a record inside the session's open transaction: both commit or neither does.
+
+    The request that asked for it, where there is one, is named in what the worker writes to its log.
+    """
     connection = session.connection().connection.driver_connection
     _DEFERRING.configure_task(
         name=task,
@@ -31,7 +35,7 @@ def defer(session: Session, task: Task, record_id: uuid.UUID) -> None:
         priority=-1 if task == "verify" else 0,  # anybody may ask for a look: records go first
         connection=connection,
         allow_unknown=True,
-    ).defer(record_id=str(record_id))
+    ).defer(record_id=str(record_id), request_id=get_contextvars().get("request_id"))
 
 
 def worker_is_alive(session: Session, within_seconds: float = 10.0) -> bool:

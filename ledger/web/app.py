@@ -25,10 +25,12 @@ from litestar.static_files import create_static_files_router
 from litestar.template import TemplateConfig
 
 from ledger.log.declarations import MAX_BATCH_BYTES
+from ledger.metrics import exposed
 from ledger.runtime import Runtime, open_runtime
 from ledger.settings import Settings
 from ledger.web import health, log, pages, pictures, reading, submitting, wording, writing
 from ledger.web.headers import with_headers
+from ledger.web.observed import observed
 from ledger.web.problems import answer_with_problem
 from ledger.web.serving import serve_app
 from ledger.web.uploads import FORM_OVERHEAD
@@ -104,14 +106,14 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
         debug=False,
     )
     # Around the router and the exception handlers: a middleware of the framework's would not see its own 404 and 405.
-    app.asgi_handler = with_headers(app.asgi_handler)
+    app.asgi_handler = observed(with_headers(app.asgi_handler))
     return app
 
 
 def _looks_limited(per_minute: int) -> DefineMiddleware:
     """Anybody may ask for a look, and each costs the worker's time and the log an entry. A key lifts no limit.
 
-    Counted by the address that connects; a proxy in front has to hand that on (uvicorn's proxy headers).
+    Counted by the address that connects, or that a proxy of the setting `proxies` hands on.
     """
     return RateLimitConfig(("minute", per_minute), check_throttle_handler=_is_look).middleware
 
@@ -191,5 +193,6 @@ def serve(settings: Settings, listener: socket.socket, stop: threading.Event) ->
 
     Raises whatever `open_runtime` raises, before anything is served.
     """
-    with listener, open_runtime(settings) as runtime:
-        serve_app(create_app(settings, runtime), listener, stop, patience=10, lifespan="on")
+    with listener, open_runtime(settings) as runtime, exposed(settings, runtime):
+        app = create_app(settings, runtime)
+        serve_app(app, listener, stop, patience=10, proxies=settings.proxies, lifespan="on")
