@@ -6,10 +6,12 @@ EXTRA ?= cpu
 # The CPU build of torch. For a GPU: make … EXTRA=gpu TORCH_INDEX=https://pypi.org/simple
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test slow lint
+.PHONY: demo install test slow lint
 
 demo: $(VENV)/.ready
 	$(BIN)/lawful demo
+
+install: $(VENV)/.ready
 
 test: lint
 	$(BIN)/pytest

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
-from ledger import issue, jobs
+from ledger import jobs
 from ledger.credentials.read import read_credential
 from ledger.credentials.write import CredentialRequest, new_manifest_urn, write_credential
 from ledger.database.session import open_database
@@ -30,6 +30,7 @@ from ledger.log.policy import NO_QUORUM, load_policy
 from ledger.log.shard import newest_head, query_of, right_edge, witnessed_head
 from ledger.runtime import Runtime, open_storage, utc_now
 from ledger.settings import Settings
+from ledger.standing import standing
 from models.errors import ModelError
 from models.images import encode_png
 
@@ -39,7 +40,7 @@ DISK_WARN, DISK_FAIL = 2 * 2**30, 200 * 2**20  # bytes free
 CERTIFICATE_WARN = dt.timedelta(days=30)
 OUTBOX_WARN = dt.timedelta(seconds=30)
 WITNESSES_MAY_LAG = dt.timedelta(minutes=2)
-UNFINISHED_AFTER = dt.timedelta(minutes=5)
+WAITING_WARN = 600.0  # seconds
 LOG_TABLES = ("log_shards", "log_entries", "log_tiles", "log_checkpoints")
 
 T = TypeVar("T")
@@ -337,14 +338,39 @@ def _worker(runtime: Runtime) -> str:
     raise _Warning("no worker runs; commands do the work in place", "run `lawful up` to serve others over HTTP")
 
 
-def _unfinished(runtime: Runtime) -> str:
-    with runtime.sessions() as session:
-        left = len(issue.unfinished(session, runtime.clock() - UNFINISHED_AFTER))
-    if left:
+def _queue(runtime: Runtime) -> str:
+    """What waits, what was given up, and what stands half-way with no job to finish it."""
+    now = standing(runtime)
+    waiting = sum(queue.waiting for queue in now.queues.values())
+    failed = {task: queue.failed for task, queue in now.queues.items() if queue.failed}
+    oldest = max((queue.oldest or 0.0 for queue in now.queues.values()), default=0.0)
+    said = f"{waiting} jobs wait" + (f", the oldest for {oldest:.0f} s" if waiting else "")
+    if now.unfinished:
         raise _Warning(
-            f"{left} records stand half-way since more than 5 minutes", "run `lawful up`: its worker finishes them"
+            f"{said}; {now.unfinished} records stand half-way since more than 5 minutes",
+            "run `lawful up`: its worker finishes them",
         )
-    return "no record stands half-way"
+    if oldest > WAITING_WARN:
+        raise _Warning(said, "run `lawful up` if no worker runs; else start another with `lawful run worker`")
+    if failed:
+        raise _Warning(
+            f"{said}; jobs given up for good: {', '.join(f'{count} {task}' for task, count in failed.items())}",
+            "read `job_failed` in the worker's log; whoever asked has been told, and may ask again",
+        )
+    return said
+
+
+def _collection(runtime: Runtime) -> str:
+    """What images are compared with, and whether its error rates are known."""
+    found = standing(runtime).collection
+    if found is None:
+        return "no collection is indexed: images are compared with nothing"
+    said = f"snapshot {found.digest[:16]}…: {found.works} works, frozen {found.age / 86400:.0f} days ago"
+    if found.calibrated is None:
+        raise _Warning(
+            f"{said}; its error rates are not measured", "run `lawful up`: its worker measures them before it compares"
+        )
+    return f"{said}, error rates measured {found.calibrated / 86400:.0f} days ago"
 
 
 def _networks(runtime: Runtime) -> str:
@@ -376,7 +402,8 @@ ON_RUNTIME: dict[str, Callable[[Runtime], str]] = {
     "log": _log,
     "witnesses": _witnesses,
     "worker": _worker,
-    "unfinished": _unfinished,
+    "queue": _queue,
+    "collection": _collection,
     "networks": _networks,
 }
 

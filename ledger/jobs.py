@@ -11,6 +11,7 @@ import procrastinate
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session, sessionmaker
+from structlog.contextvars import get_contextvars
 
 from ledger.database.tables.records import Record
 from ledger.errors import LedgerError
@@ -31,7 +32,10 @@ def priority(task: Task) -> int:
 
 def defer(session: Session, task: Task, record_id: uuid.UUID) -> None:
     """Enqueue `task` for a record, or `examine` for a claim, inside the session's open transaction: both commit or
-    neither does."""
+    neither does.
+
+    The request that asked for it, where there is one, is named in what the worker writes to its log.
+    """
     connection = session.connection().connection.driver_connection
     _DEFERRING.configure_task(
         name=task,
@@ -40,7 +44,7 @@ def defer(session: Session, task: Task, record_id: uuid.UUID) -> None:
         priority=priority(task),
         connection=connection,
         allow_unknown=True,
-    ).defer(record_id=str(record_id))
+    ).defer(record_id=str(record_id), request_id=get_contextvars().get("request_id"))
 
 
 def failures(of: sa.SQLColumnExpression[uuid.UUID]) -> sa.ScalarSelect[int]:

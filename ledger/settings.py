@@ -29,6 +29,22 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address the web process binds to.")
     port: int = Field(8000, ge=1, le=65535, description="Port the web process binds to.")
+    proxies: list[str] = Field(
+        default_factory=list,
+        description="Addresses or networks of proxies in front of the web process, whose X-Forwarded-For is believed.",
+    )
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65534,
+        description="Port of the process's Prometheus metrics; unset: none. `lawful up` gives its worker the next one.",
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", description="Address the metrics bind to. They are for the operator: keep them off the internet."
+    )
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="How processes write their log to stderr; auto is text on a terminal, JSON elsewhere."
+    )
 
     profile: Literal["atelier", "open", "flux"] = Field("atelier", description="Which generator and encoders run.")
     device: str = Field("auto", description="cpu, cuda, cuda:0 … or auto (a GPU when there is one).")

@@ -108,12 +108,17 @@ def listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
     except OSError as error:
-        taken = error.errno == errno.EADDRINUSE
-        raise Conflict(
-            f"{host}:{port} {'is used by another program' if taken else f'cannot be listened on: {error.strerror}'}",
-            code="address_in_use" if taken else "address_unusable",
-            next_step=f"stop what listens there, or choose another port: lawful --set port={min(port + 1, 65535)} up",
-        ) from None
+        raise not_listening(host, port, error, "port") from None
+
+
+def not_listening(host: str, port: int, error: OSError, setting: str) -> Conflict:
+    """What is said when a socket cannot listen there; `setting` names the port."""
+    taken = error.errno == errno.EADDRINUSE
+    return Conflict(
+        f"{host}:{port} {'is used by another program' if taken else f'cannot be listened on: {error.strerror}'}",
+        code="address_in_use" if taken else "address_unusable",
+        next_step=f"stop what listens there, or choose another port: lawful --set {setting}={min(port + 1, 65535)} up",
+    )
 
 
 def keep_running(

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 import structlog
 from procrastinate.exceptions import AlreadyEnqueued
 from sqlalchemy.orm import Session
+from structlog.contextvars import bound_contextvars
 
 from attribution.fingerprints import fingerprint
 from ledger import issue, jobs, verifications, verify
@@ -27,12 +28,14 @@ from ledger.examiner import Examiner
 from ledger.log import entries
 from ledger.log.policy import load_policy
 from ledger.log.sequencer import SequencerThread
+from ledger.metrics import JOBS, Stages, exposed
 from ledger.runtime import Runtime, open_runtime, sequencing
 from ledger.settings import Settings
 from ledger.sweep import sweep
 from ledger.trust import anchors
 from models.errors import ModelError
 from models.images import Limits, decode, encode_png
+from models.memory import gpu_memory
 
 log = structlog.get_logger()
 
@@ -78,23 +81,26 @@ class Worker:
             state = session.get_one(Record, record_id).state
             wish = session.get_one(Generation, record_id)
             prompt, seed, parameters = wish.prompt, wish.seed, dict(wish.parameters)
-        pixels = None
+        pixels, stages = None, Stages("generate")
         if state == "accepted":
             if prompt is None:
                 raise BadRequest("the prompt was deleted", code="prompt_erased", next_step="ask for a new generation")
             generator = self.examiner.generator()
             made = generator.generate(prompt, seed=seed, **parameters)
             actual = {"steps": made.steps, "guidance": made.guidance, "width": made.width, "height": made.height}
+            stages.reached("generated")
             data = encode_png(made.pixels)
             found = fingerprint(data, made.pixels)
             examined = self.examiner.examine(made.pixels, found)
+            stages.reached("examined")
             model = asdict(generator.info)
             produced = issue.Produced(
                 data, "image/png", found, examined.evidence, model, actual, pictures=examined.pictures
             )
             issue.sign(self.runtime, record_id, produced)
+            stages.reached("signed")
             pixels = made.pixels
-        issue.finish(self.runtime, record_id, pixels=pixels)
+        issue.finish(self.runtime, record_id, stages.reached, pixels=pixels)
 
     def stamp(self, record_id: uuid.UUID) -> None:
         """Somebody's image → evidence → record. Its own credential, if it has one, becomes the new one's parent."""
@@ -102,7 +108,7 @@ class Worker:
         with runtime.sessions() as session:
             record = session.get_one(Record, record_id)
             state, source_key, media_type = record.state, record.source_key, record.media_type
-        pixels = None
+        pixels, stages = None, Stages("stamp")
         if state == "accepted":
             assert source_key is not None
             assert media_type is not None
@@ -119,7 +125,9 @@ class Worker:
             with runtime.sessions() as session:
                 own = _own_model(session, found.pixel_sha256)
                 ai_origin = own is not None or _is_registered(session, record_id)
+            stages.reached("decoded")
             examined = self.examiner.examine(image.pixels, found)
+            stages.reached("examined")
             produced = issue.Produced(
                 data,
                 media_type,
@@ -131,8 +139,9 @@ class Worker:
                 parent_manifest_urn=reading.manifest_urn if reading.credential == "present" else None,
             )
             issue.sign(runtime, record_id, produced)
+            stages.reached("signed")
             pixels = image.pixels
-        issue.finish(runtime, record_id, pixels=pixels)
+        issue.finish(runtime, record_id, stages.reached, pixels=pixels)
 
     def verify(self, record_id: uuid.UUID) -> None:
         """Somebody's image → answers → an unlisted entry; the upload is deleted."""
@@ -142,6 +151,7 @@ class Worker:
                 return
             upload_key = session.get_one(Verification, record_id).upload_key
         assert upload_key is not None
+        stages = Stages("verify")
         data = runtime.storage.get(upload_key)
         try:
             examine: verify.Examine | None = self.examiner.look()
@@ -159,7 +169,9 @@ class Worker:
                 now=runtime.clock(),
                 limits=Limits(max_bytes=runtime.settings.max_upload_bytes),
             )
+        stages.reached("examined")
         verifications.record(runtime, record_id, found)
+        stages.reached("signed")
 
 
 def _own_model(session: Session, pixel_sha256: str) -> dict[str, Any] | None:
@@ -242,23 +254,31 @@ def _application(worker: Worker) -> procrastinate.App:
 
     def register(name: jobs.Task) -> None:
         @app.task(name=name, queue=jobs.QUEUE, retry=_Retry(settings.job_attempts), pass_context=True)
-        def task(context: procrastinate.JobContext, record_id: str) -> None:
-            record = uuid.UUID(record_id)
+        def task(context: procrastinate.JobContext, record_id: str, request_id: str | None = None) -> None:
+            record, known = uuid.UUID(record_id), {"request_id": request_id} if request_id else {}
+            with bound_contextvars(task=name, record_id=record_id, **known):
+                attempt(context, record)
+
+        def attempt(context: procrastinate.JobContext, record: uuid.UUID) -> None:
             is_claim = name == "examine"  # it waits, ever longer: nobody is left unheard because a disk was full
             # It may be what kills the worker, every time.
             if context.job.attempts >= (MOST_ATTEMPTS_ON_CLAIM if is_claim else MOST_ATTEMPTS):
                 given_up = RuntimeError("given up")
+                JOBS.labels(name, "abandoned").inc()
                 if is_claim:
                     raise given_up
                 abandon(worker.runtime, record, failure(given_up))
                 return
             try:
                 worker.run(name, record)
-                log.info("job_done", task=name, record_id=record_id)
+                JOBS.labels(name, "done").inc()
+                log.info("job_done")
             except Exception as error:
                 last = context.job.attempts + 1 >= settings.job_attempts and not _is_passing(error)
-                _log_failure(error, task=name, record_id=record_id, attempt=context.job.attempts + 1)
-                if (last or _is_final(error)) and not is_claim:
+                _log_failure(error, attempt=context.job.attempts + 1)
+                for_good = last or _is_final(error)
+                JOBS.labels(name, "abandoned" if for_good else "retried").inc()
+                if for_good and not is_claim:
                     abandon(worker.runtime, record, failure(error))
                 raise
 
@@ -269,7 +289,11 @@ def _application(worker: Worker) -> procrastinate.App:
 
 def serve(settings: Settings, stop: threading.Event) -> None:
     """The worker process: runs until `stop` is set, finishes the job in hand, and lets go of the log."""
-    with open_runtime(settings) as runtime, sequencing(runtime) as sequencer:
+    with (
+        open_runtime(settings) as runtime,
+        exposed(settings, runtime, gpu_memory),
+        sequencing(runtime) as sequencer,
+    ):
         asyncio.run(_serve(Worker(runtime), sequencer, stop))
         if sequencer.failure is not None:
             raise sequencer.failure

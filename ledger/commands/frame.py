@@ -27,10 +27,10 @@ from typing import Any, NoReturn, TypeVar, cast
 import click
 import msgspec
 import rich_click
-import structlog
 from pydantic import ValidationError
 from rich.console import Console
 
+from ledger import logs
 from ledger.errors import BadRequest, LedgerError, StorageFull, Unavailable
 from ledger.settings import Settings
 from models.errors import ModelError
@@ -181,7 +181,7 @@ class Group(rich_click.RichGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         previous = _raise_on_sigterm()
-        log_to_stderr(logging.WARNING)
+        logs.write_to_stderr(logging.WARNING)
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -260,23 +260,6 @@ def asked_by_option(roles: Sequence[str]) -> Callable[[Any], Any]:
         type=click.Choice(roles),
         required=True,
         help="Who asked, by role and never by name; it goes into the log.",
-    )
-
-
-def log_to_stderr(level: int) -> None:
-    """Stdout is for answers. Commands that run for long lower the level to logging.INFO.
-
-    A traceback names lines, never the values of variables: among those are prompts and keys.
-    """
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
 
 

@@ -6,12 +6,13 @@ import signal
 import socket
 import sys
 import threading
+from dataclasses import replace
 
 import click
 import rich_click
 
-from ledger import supervisor
-from ledger.commands.frame import BAD_ANSWER, Invocation, answer_json, end, err, json_option, log_to_stderr, out, shown
+from ledger import logs, supervisor
+from ledger.commands.frame import BAD_ANSWER, Invocation, answer_json, end, err, json_option, out, shown
 from ledger.settings import Settings
 
 MARKS = {"pass": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "bold red"), "skip": ("-", "dim")}
@@ -47,13 +48,16 @@ def up(invocation: Invocation, supervised: bool, as_json: bool) -> None:
                 out().print(f"{url}  is up; Ctrl-C stops it", soft_wrap=True)
                 sys.stdout.flush()
 
+        beside = invocation
+        if settings.metrics_port is not None:  # two processes, two ports
+            beside = replace(invocation, overrides=(*invocation.overrides, f"metrics_port={settings.metrics_port + 1}"))
         web = invocation.argv("run", "web", "--supervised", "--listener", str(listener.fileno()))
         children = [
             supervisor.Child("web", web, pass_fds=[listener.fileno()]),
-            supervisor.Child("worker", invocation.argv("run", "worker", "--supervised")),
+            supervisor.Child("worker", beside.argv("run", "worker", "--supervised")),
         ]
         err().print("starting database, worker and web …")
-        with open_database(settings), _stopping(stop):  # holds the embedded server until the last child has left
+        with open_database(settings), stopping(stop):  # holds the embedded server until the last child has left
             supervisor.keep_running(
                 children, url=f"{url}/readyz", stop=stop, ready=ready, say=lambda line: err().print(shown(line))
             )
@@ -78,9 +82,9 @@ def run_worker(invocation: Invocation, supervised: bool, as_json: bool) -> None:
         supervisor.end_with_supervisor()
     if as_json:
         answer_json({"pid": os.getpid(), "role": "worker"})
-    log_to_stderr(logging.INFO)
+    _log_as_a_service(settings)
     stop = threading.Event()
-    with _stopping(stop):
+    with stopping(stop):
         serve(settings, stop)
 
 
@@ -99,9 +103,9 @@ def run_web(invocation: Invocation, supervised: bool, listener: int | None, as_j
         supervisor.end_with_supervisor()
     if as_json:
         answer_json({"pid": os.getpid(), "role": "web", "url": f"http://{_reachable(settings.host)}:{settings.port}"})
-    log_to_stderr(logging.INFO)
+    _log_as_a_service(settings)
     stop = threading.Event()
-    with _stopping(stop):
+    with stopping(stop):
         serve(settings, listening, stop)
 
 
@@ -128,7 +132,7 @@ def doctor(invocation: Invocation, quick: bool, as_json: bool) -> None:
         end(BAD_ANSWER)
 
 
-class _stopping:  # noqa: N801 - used as a context manager only
+class stopping:  # noqa: N801 - used as a context manager only
     """While it is open, SIGINT and SIGTERM set `stop` instead of raising."""
 
     def __init__(self, stop: threading.Event) -> None:
@@ -153,6 +157,11 @@ def _found_if_new(settings: Settings) -> None:
     founded = found(settings)
     err().print(f"founded {shown(founded.origin)} in {shown(settings.home)}")
     err().print(f"API key  {founded.api_key}  (shown only now)")
+
+
+def _log_as_a_service(settings: Settings) -> None:
+    logs.write_to_stderr(logging.INFO, settings.log_format)
+    logs.take_in_libraries(settings.log_format)
 
 
 def _reachable(host: str) -> str:

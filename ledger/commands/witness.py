@@ -12,7 +12,7 @@ from typing import Any
 import click
 import rich_click
 
-from ledger.commands.frame import answer_json, err, json_option, log_to_stderr, out, shown
+from ledger.commands.frame import answer_json, err, json_option, out, shown
 from ledger.errors import BadRequest
 
 _LOG = re.compile(r"(?P<vkey>[^+\s]+\+[0-9a-f]{8}\+[A-Za-z0-9+/]+=*)(?:@(?P<url>https?://\S+))?")
@@ -69,6 +69,7 @@ def init(name: str, folder: Path, as_json: bool) -> None:
 def run(folder: Path, logs: tuple[str, ...], host: str, port: int, as_json: bool) -> None:
     """Answer logs that ask for a cosignature (C2SP tlog-witness), until SIGTERM or Ctrl-C."""
     from ledger import supervisor
+    from ledger.logs import take_in_libraries, write_to_stderr
     from ledger.web.witness import serve_witness
     from ledger.witness.witness import Witness, load_witness
 
@@ -82,7 +83,8 @@ def run(folder: Path, logs: tuple[str, ...], host: str, port: int, as_json: bool
             answer_json({"url": url, "pid": os.getpid(), "vkey": served.cosigner.vkey, "logs": sorted(watched)})
         else:
             err().print(f"{url}  is witnessing {len(watched)} logs; Ctrl-C stops it")
-        log_to_stderr(logging.INFO)
+        write_to_stderr(logging.INFO, "auto")
+        take_in_libraries("auto")
         stop = threading.Event()
         former = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

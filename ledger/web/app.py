@@ -30,6 +30,7 @@ from litestar.types import FileInfo, PathType
 from markupsafe import Markup
 
 from ledger.log.declarations import MAX_BATCH_BYTES
+from ledger.metrics import exposed
 from ledger.runtime import Runtime, open_runtime
 from ledger.settings import Settings
 from ledger.web import (
@@ -53,6 +54,7 @@ from ledger.web import (
     writing,
 )
 from ledger.web.headers import with_headers
+from ledger.web.observed import observed
 from ledger.web.problems import answer_with_problem
 from ledger.web.serving import serve_app
 from ledger.web.uploads import FORM_OVERHEAD
@@ -190,7 +192,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
         debug=False,
     )
     # Around the router and the exception handlers: a middleware of the framework's would not see its own 404 and 405.
-    app.asgi_handler = with_headers(app.asgi_handler)
+    app.asgi_handler = observed(with_headers(app.asgi_handler))
     return app
 
 
@@ -198,7 +200,7 @@ def _limited(per_minute: int) -> DefineMiddleware:
     """Anybody may ask for a look, and each costs the worker's time and the log an entry. A link to sign in costs a
     mail, a claim the decoding of a picture, a check of control somebody else's server a request. A key lifts no limit.
 
-    Counted by the address that connects; a proxy in front has to hand that on (uvicorn's proxy headers).
+    Counted by the address that connects, or that a proxy of the setting `proxies` hands on.
     """
     return RateLimitConfig(("minute", per_minute), check_throttle_handler=_is_limited).middleware
 
@@ -296,5 +298,6 @@ def serve(settings: Settings, listener: socket.socket, stop: threading.Event) ->
 
     Raises whatever `open_runtime` raises, before anything is served.
     """
-    with listener, open_runtime(settings) as runtime:
-        serve_app(create_app(settings, runtime), listener, stop, patience=10, lifespan="on")
+    with listener, open_runtime(settings) as runtime, exposed(settings, runtime):
+        app = create_app(settings, runtime)
+        serve_app(app, listener, stop, patience=10, proxies=settings.proxies, lifespan="on")

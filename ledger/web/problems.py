@@ -1,7 +1,7 @@
 """Every error as a problem (RFC 9457): one shape for our own errors, the framework's and what nobody expected.
 
 Members beyond the RFC's: `code` (stable, documented), `next_step` (what to do about it) and, where it helps, `errors`.
-`instance` names the occurrence; for an unexpected error it is also in the log line that holds the traceback.
+`instance` names the occurrence: the request's id, which is also in the log line that holds an unexpected traceback.
 """
 
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from uuid_utils.compat import uuid7
 
 from ledger.errors import LedgerError, Unavailable
 from ledger.log.declarations import BatchRefused
+from ledger.web.observed import request_id
 from ledger.web.wording import STATUS_TITLES
 from models.errors import ModelError
 
@@ -113,7 +114,7 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
 
 def answer_with_problem(request: "Request[Any, Any, Any]", error: Exception) -> "Response[Any]":
     """The exception handler of the whole application."""
-    problem = problem_of(error, f"urn:uuid:{uuid7()}")
+    problem = problem_of(error, f"urn:uuid:{request_id() or uuid7()}")
     if problem.status >= 500:
         unexpected = not isinstance(error, LedgerError | ModelError)
         _logger.error(

@@ -74,7 +74,7 @@ def test_a_new_ledger_is_well(founded: Lawful) -> None:
     results = {check["name"]: check["result"] for check in found["checks"]}
     assert results.pop("worker") == "warn"  # none runs
     assert set(results.values()) == {"pass"}
-    assert {"append_only", "log", "networks", "credentials", "storage", "disk", "unfinished"} <= set(results)
+    assert {"append_only", "log", "networks", "credentials", "storage", "disk", "queue", "collection"} <= set(results)
     assert all(check["next_step"] for check in found["checks"] if check["result"] != "pass")
 
 

