@@ -29,9 +29,10 @@ async def allowed(connection: Connection, _handler: BaseRouteHandler) -> None:
     role does not open this route.
     """
     connection.state.principal_id = None
-    if connection.scope["method"] == "OPTIONS":  # says which methods there are, and does nothing
+    method = str(connection.scope.get("method"))
+    if method == "OPTIONS":  # says which methods there are, and does nothing
         return
-    access = ACCESS[connection.scope["method"], connection.scope["path_template"]]
+    access = ACCESS[method, connection.scope["path_template"]]
     header = connection.headers.get("authorization") if access.looks else None
     if header is None:
         if not access.public:
