@@ -38,7 +38,7 @@ def elsewhere(
         for field in ("database_url", "database_owner_url")
     }
     with psycopg.connect(superuser_url, dbname=name, autocommit=True) as connection:
-        connection.execute("CREATE EXTENSION vector")
+        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
     yield Settings(_env_file=None, home=tmp_path / "elsewhere", **urls)
     superuser.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier))
 
