@@ -29,6 +29,8 @@ COMMANDS = {
     "train-head": "ledger.commands.training:train_head",
     "log": "ledger.commands.log:log",
     "keys": "ledger.commands.founding:keys",
+    "backup": "ledger.commands.backing_up:backup",
+    "restore": "ledger.commands.backing_up:restore",
     "run": "ledger.commands.running:run",
     "witness": "ledger.commands.witness:witness",
 }

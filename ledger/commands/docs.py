@@ -15,6 +15,7 @@ from ledger.commands import frame
 from ledger.commands.error_codes import ROOT, error_codes
 from ledger.reports.schema import report_schema
 from ledger.settings import Settings
+from ledger.web.access import ACCESS
 from ledger.web.app import create_app
 
 WRITTEN = "<!-- Written by `python -m ledger.commands.docs`; change the code, not this file. -->"
@@ -87,11 +88,12 @@ def http_reference() -> str:
     """Every route with its method and what it is for; the whole schema is served at /schema/openapi.json."""
     head = (
         f"# HTTP\n\n{WRITTEN}\n\nPrograms read the whole schema, with every field, at `/schema/openapi.json`; people at"
-        " `/docs`. What needs a key takes `Authorization: Bearer <key>`. Errors are `application/problem+json` with the"
+        " `/docs`. Where a role is named, `Authorization: Bearer <key>` takes"
+        " a key of it; the rest is open to anybody. Errors are `application/problem+json` with the"
         " codes of [errors.md](errors.md)."
     )
     rows = [row for route in create_app(frame.Invocation(None, ()).settings()).routes for row in _route(route)]
-    return "\n".join([f"{head}\n", "| request | key | what it is for |", "|---|---|---|", *sorted(rows)]) + "\n"
+    return "\n".join([f"{head}\n", "| request | whose key | what it is for |", "|---|---|---|", *sorted(rows)]) + "\n"
 
 
 def _route(route: BaseRoute) -> Iterator[str]:
@@ -102,7 +104,9 @@ def _route(route: BaseRoute) -> Iterator[str]:
         for method in sorted(handler.http_methods - {"OPTIONS", "HEAD"}):
             described = inspect.getdoc(getattr(handler.fn, "func", handler.fn)) or ""
             about = " ".join(part.rstrip(".") + "." for part in (handler.summary, described) if part)
-            yield f"| `{method} {path}` | {'needed' if handler.security else ''} | {_cell(about)} |"
+            access = ACCESS[method, route.path_format]
+            who = "" if access.public else ", ".join(sorted(access.keys)) or f"an auditor's token: {access.scope}"
+            yield f"| `{method} {path}` | {who} | {_cell(about)} |"
 
 
 def _cell(text: str) -> str:

@@ -92,20 +92,27 @@ def keys_anchor(invocation: Invocation, as_json: bool) -> None:
 
 @keys.command("api", epilog='Example: lawful keys api "studio north" --generator flux-north@1')
 @click.argument("name")
+@rich_click.option(
+    "--role",
+    type=click.Choice(["submitter", "auditor"]),
+    default="submitter",
+    show_default=True,
+    help="A submitter writes; an auditor sees how the ledger stands, and writes nothing.",
+)
 @rich_click.option("--generator", help="Their stamps that declare exactly this model may say that AI made the image.")
 @json_option
 @click.pass_obj
-def keys_api(invocation: Invocation, name: str, generator: str | None, as_json: bool) -> None:
-    """Make an API key for NAME, who may then write to this ledger over HTTP. It is shown once.
+def keys_api(invocation: Invocation, name: str, role: str, generator: str | None, as_json: bool) -> None:
+    """Make an API key for NAME, who may then use this ledger over HTTP as ROLE says. It is shown once.
 
     For a NAME that is known already it is one key more, with the same rights.
     """
     from ledger.commands.work import api_key_for, founded
 
     with founded(invocation.settings()) as runtime, runtime.sessions.begin() as session:
-        key = api_key_for(session, name, generator)
+        key = api_key_for(session, name, generator, role)
     if as_json:
-        answer_json({"name": name, "generator": generator, "api_key": key})
+        answer_json({"name": name, "role": role, "generator": generator, "api_key": key})
     else:
         out().print(f"API key  {key}  (shown only now)", soft_wrap=True)
 

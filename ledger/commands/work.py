@@ -45,8 +45,8 @@ def operator(session: Session) -> uuid.UUID:
     return principal
 
 
-def api_key_for(session: Session, name: str, generator: str | None) -> str:
-    """A new key for the submitter `name`, who is made when unknown. A registered generator is never changed by this.
+def api_key_for(session: Session, name: str, generator: str | None, role: str = "submitter") -> str:
+    """A new key for `name`, who is made when unknown. A role or generator that is registered is never changed by this.
 
     Raises BadRequest `submitter_name`, Conflict `submitter_differs`.
     """
@@ -56,14 +56,14 @@ def api_key_for(session: Session, name: str, generator: str | None) -> str:
             code="submitter_name",
             next_step="name whoever will hold the key",
         )
-    values = {"id": uuid7(), "name": name, "role": "submitter", "generator": generator}
+    values = {"id": uuid7(), "name": name, "role": role, "generator": generator}
     session.execute(insert(Principal).values(values).on_conflict_do_nothing(index_elements=["name"]))
     known = session.execute(sa.select(Principal).where(Principal.name == name)).scalar_one()
-    if known.generator != generator:
+    if (known.generator, known.role) != (generator, role):
         raise Conflict(
-            f"{name} is registered with {known.generator or 'no generator'}",
+            f"{name} is registered as {known.role} with {known.generator or 'no generator'}",
             code="submitter_differs",
-            next_step="name the same generator, or use another name for another generator",
+            next_step="name the same role and generator, or use another name for another one",
         )
     return new_api_key(session, known.id, "made by lawful keys api")
 

@@ -53,6 +53,7 @@ from ledger.web import (
     works_pages,
     writing,
 )
+from ledger.web.guard import allowed, require_a_row_for_each
 from ledger.web.headers import with_headers
 from ledger.web.observed import observed
 from ledger.web.problems import answer_with_problem
@@ -100,6 +101,7 @@ OTHERS = (
     submitting.submit_statement,
     health.healthz,
     health.readyz,
+    health.read_standing,
     pages.verification_page,
     record_page.find_page,
     record_page.record_page,
@@ -182,6 +184,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
         ],
         lifespan=[lifespan],
         dependencies={"runtime": Provide(_runtime, sync_to_thread=False)},
+        guards=[allowed],
         middleware=[_limited(settings.looks_per_minute)],
         exception_handlers={HTTPException: answer_with_problem, Exception: answer_with_problem},
         template_config=TemplateConfig(instance=JinjaTemplateEngine.from_environment(templates())),
@@ -191,6 +194,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
         logging_config=None,
         debug=False,
     )
+    require_a_row_for_each(app.routes)
     # Around the router and the exception handlers: a middleware of the framework's would not see its own 404 and 405.
     app.asgi_handler = observed(with_headers(app.asgi_handler))
     return app

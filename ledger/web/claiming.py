@@ -19,7 +19,6 @@ from ledger.database.tables.claims import Claim
 from ledger.database.tables.works import Work
 from ledger.errors import BadRequest, NotFound
 from ledger.runtime import Runtime
-from ledger.web.guard import requires_key
 from ledger.web.problems import problems, wants_page
 from ledger.web.sessions import knows_sign_in, requires_sign_in
 from ledger.web.uploads import too_large
@@ -82,7 +81,6 @@ def read_claim_report(runtime: NamedDependency[Runtime], claim_id: FromPath[uuid
 
 @post(
     "/v1/claims/{claim_id:uuid}/answer",
-    guards=[requires_key],
     tags=["Writing"],
     security=[{"key": []}],
     summary="Answer a decision",
@@ -101,7 +99,6 @@ async def answer_claim(
 
 @post(
     "/v1/claims/{claim_id:uuid}/appeal",
-    guards=[requires_key],
     tags=["Writing"],
     security=[{"key": []}],
     summary="Appeal against a decision",

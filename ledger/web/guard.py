@@ -1,44 +1,82 @@
-"""Who may write, and who may read in bulk: `Authorization: Bearer …`, looked at before a byte of the body is read."""
+"""Keeps the table of `ledger.web.access`: a key in `Authorization: Bearer …`, before a byte of the body is read."""
 
 import uuid
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from litestar import Request
 from litestar.concurrency import sync_to_thread
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
+from litestar.routes import BaseRoute, HTTPRoute
 
 from ledger import auditors
-from ledger.auditors import Auditor, Scope
+from ledger.auditors import Auditor
 from ledger.errors import NotAllowed
 from ledger.genesis import principal_of
 from ledger.runtime import Runtime
+from ledger.web.access import ACCESS, Access
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 
 
-async def requires_key(connection: Connection, _handler: BaseRouteHandler) -> None:
-    """Refuse (401) whoever sends no key or one that is unknown or revoked."""
-    if "authorization" not in connection.headers:
-        raise NotAllowed(
-            "writing needs an API key and none was sent",
-            code="api_key_missing",
-            status=401,
-            next_step="send `Authorization: Bearer <key>`; `lawful init` shows the first key, `lawful keys` makes more",
-        )
-    await knows_key(connection, _handler)
+class Caller(NamedTuple):
+    principal_id: uuid.UUID
+    role: str
 
 
-async def knows_key(connection: Connection, _handler: BaseRouteHandler) -> None:
-    """Note whose key was sent, if one was. A wrong key is refused even where none is needed: it is a mistake."""
+async def allowed(connection: Connection, _handler: BaseRouteHandler) -> None:
+    """The guard of the whole application. Notes whose key was sent, None where none was or none is looked at.
+
+    Refuses with 401 whoever sends no key where one is needed, or one that is unknown or revoked; with 403 a key whose
+    role does not open this route. An auditor's token is refused likewise: none, ended, or of another scope.
+    """
     connection.state.principal_id = None
-    header = connection.headers.get("authorization")
-    if header is not None:
-        connection.state.principal_id = await sync_to_thread(_principal_id, connection.app.state.runtime, header)
+    method = str(connection.scope.get("method"))
+    if method == "OPTIONS":  # says which methods there are, and does nothing
+        return
+    access = ACCESS[method, connection.scope["path_template"]]
+    if access.scope is not None:
+        auditors.check(connection.state.auditor, access.scope)
+        return
+    header = connection.headers.get("authorization") if access.looks else None
+    if header is None:
+        if not access.public:
+            raise NotAllowed(
+                "this needs an API key and none was sent",
+                code="api_key_missing",
+                status=401,
+                next_step="send `Authorization: Bearer <key>`; `lawful init` shows the first key,"
+                " `lawful keys api` makes more",
+            )
+        return
+    caller = await sync_to_thread(_caller, connection.app.state.runtime, header)
+    if caller.role not in access.keys:
+        raise NotAllowed(
+            f"a key of the role {caller.role} does not open this; one of {_named(access)} does",
+            code="role_not_allowed",
+            next_step="ask the ledger's operator for a key of that role (`lawful keys api NAME --role …`)",
+        )
+    connection.state.principal_id = caller.principal_id
 
 
-def _principal_id(runtime: Runtime, header: str) -> uuid.UUID:
+def require_a_row_for_each(routes: Iterable[BaseRoute]) -> None:
+    """Raises LookupError unless routes and table name exactly the same: what is forgotten must not be open to all."""
+    found = {
+        (method, route.path_format)
+        for route in routes
+        if isinstance(route, HTTPRoute)
+        for method in route.methods - {"OPTIONS", "HEAD"}  # HEAD is GET before it comes here (`with_headers`)
+    }
+    if found != set(ACCESS):
+        raise LookupError(f"routes and ledger/web/access.py differ in {sorted(found ^ set(ACCESS))}")
+
+
+def _named(access: Access) -> str:
+    return " or ".join(sorted(access.keys))
+
+
+def _caller(runtime: Runtime, header: str) -> Caller:
     scheme, _, key = header.partition(" ")
     with runtime.sessions() as session:
         principal = principal_of(session, key.strip()) if scheme.lower() == "bearer" else None
@@ -49,7 +87,7 @@ def _principal_id(runtime: Runtime, header: str) -> uuid.UUID:
             status=401,
             next_step="send a key of this ledger as `Authorization: Bearer <key>`",
         )
-    return principal.id
+    return Caller(principal.id, principal.role)
 
 
 async def is_auditor(request: "Request[Any, Any, Any]") -> bool:
@@ -61,15 +99,6 @@ async def is_auditor(request: "Request[Any, Any, Any]") -> bool:
 def auditor_id(request: "Request[Any, Any, Any]") -> str:
     """Whom a request counts for, once `is_auditor` has said yes."""
     return f"{request.state.auditor.id} {request.url.path.split('/')[3]}"
-
-
-def requires_scope(scope: Scope) -> Callable[[Connection, BaseRouteHandler], Awaitable[None]]:
-    """A guard that refuses (401, 403) whoever shows no auditor's token, an ended one, or one for something else."""
-
-    async def guard(connection: Connection, _handler: BaseRouteHandler) -> None:
-        auditors.check(connection.state.auditor, scope)
-
-    return guard
 
 
 def _auditor(runtime: Runtime, headers: Any) -> Auditor | None:

@@ -11,6 +11,7 @@ from ledger.database.tables.log import LogCheckpoint, LogOutbox
 from ledger.errors import Unavailable
 from ledger.jobs import worker_is_alive
 from ledger.runtime import Runtime
+from ledger.standing import Standing, standing
 from ledger.web.problems import problems
 
 LOG_MAY_LAG = dt.timedelta(seconds=30)
@@ -20,6 +21,20 @@ LOG_MAY_LAG = dt.timedelta(seconds=30)
 async def healthz() -> dict[str, str]:
     """Asks nothing of the database, so that a failing database does not get this process restarted."""
     return {"status": "ok"}
+
+
+@get(
+    "/v1/standing",
+    sync_to_thread=True,
+    tags=["Operation"],
+    security=[{"key": []}],
+    summary="How the ledger stands, in numbers",
+    response_description="Queue, log, witnesses, collection; ages in seconds.",
+    responses=problems(401, 403),
+)
+def read_standing(runtime: NamedDependency[Runtime]) -> Standing:
+    """For operators and auditors: what waits, what was given up, how far behind the witnesses are."""
+    return standing(runtime)
 
 
 @get(

@@ -19,7 +19,7 @@ from ledger.log.declarations import checked
 from ledger.log.entries import Fact
 from ledger.runtime import Runtime
 from ledger.submissions import Submitted, SubmittedStatement
-from ledger.web.guard import Connection, requires_key
+from ledger.web.guard import Connection
 from ledger.web.problems import Unsupported, problems
 from ledger.web.waiting import FIRST_PAUSE, LONGEST_PAUSE
 from ledger.web.writing import IdempotencyKey
@@ -71,7 +71,7 @@ def _require_type(connection: Connection, wanted: str) -> None:
 
 @post(
     "/v1/statements",
-    guards=[requires_key, _takes_one],
+    guards=[_takes_one],
     responses=PENDING | problems(401, 403, 409, 413, 415, 422),
     operation_class=SubmitOperation,
     tags=["Writing"],
@@ -91,7 +91,7 @@ async def submit_statement(
 
 @post(
     "/v1/statements/batch",
-    guards=[requires_key, _takes_a_sequence],
+    guards=[_takes_a_sequence],
     responses=PENDING | problems(401, 403, 409, 413, 415, 422),
     operation_class=SubmitBatchOperation,
     tags=["Writing"],

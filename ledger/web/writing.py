@@ -19,7 +19,6 @@ from ledger.requests import MAX_SEED
 from ledger.runtime import Runtime
 from ledger.verifications import accept_verification
 from ledger.verify import Verification
-from ledger.web.guard import knows_key, requires_key
 from ledger.web.problems import Unsupported, problems
 from ledger.web.uploads import BARE_TYPES, Upload, read_upload
 from ledger.web.waiting import MAX_WAIT, answer
@@ -95,8 +94,8 @@ async def takes_json(connection: Any, _handler: Any) -> None:
 
 @post(
     "/v1/generations",
-    guards=[requires_key, takes_json],
-    responses=PENDING | problems(401, 409, 413, 415, 422),
+    guards=[takes_json],
+    responses=PENDING | problems(401, 403, 409, 413, 415, 422),
     tags=["Writing"],
     security=[{"key": []}],
     summary="Make an image and record it",
@@ -116,8 +115,7 @@ async def make_generation(
 
 @post(
     "/v1/stamps",
-    guards=[requires_key],
-    responses=PENDING | problems(401, 409, 413, 415, 422, 507),
+    responses=PENDING | problems(401, 403, 409, 413, 415, 422, 507),
     operation_class=StampOperation,
     tags=["Writing"],
     security=[{"key": []}],
@@ -138,7 +136,6 @@ async def make_stamp(
 
 @post(
     "/v1/verifications",
-    guards=[knows_key],
     responses=PENDING
     | {201: ResponseSpec(Verification, description="The finished look.", generate_examples=False)}
     | problems(401, 413, 415, 422, 507),

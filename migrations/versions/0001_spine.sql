@@ -7,7 +7,7 @@ CREATE EXTENSION IF NOT EXISTS vector;
 CREATE TABLE principals (
     id          uuid PRIMARY KEY,
     name        text NOT NULL UNIQUE,
-    role        text NOT NULL CONSTRAINT role_known CHECK (role IN ('operator', 'submitter')),
+    role        text NOT NULL CONSTRAINT role_known CHECK (role IN ('operator', 'submitter', 'auditor')),
     generator   text,
     created_at  timestamptz NOT NULL DEFAULT now()
 );

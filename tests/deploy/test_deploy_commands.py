@@ -26,8 +26,14 @@ from .deployed import DEPLOY, clean, instructions, lawful_commands, running
 pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.xdist_group("deploy")]
 
 PASSWORDS = {"LAWFUL_OWNER_PASSWORD": "b1b2b3", "LAWFUL_APP_PASSWORD": "a1a2a3"}
-RUN_HERE = {"init", "run web", "run worker", "up", "log export /srv/log/2026 --every 5"} | {
-    "log export /var/lib/lawful-log/log/2026 --every 5"
+RUN_HERE = {
+    "init",
+    "run web",
+    "run worker",
+    "up",
+    "log export /srv/log/2026 --every 5",
+    "log export /var/lib/lawful-log/log/2026 --every 5",
+    "backup /var/backups/lawful --keep 30",
 }
 """Each has a test below; a command that deploy/ gets and this file does not know fails the first of them."""
 
@@ -91,13 +97,16 @@ def environment(prepared: str, tmp_path_factory: pytest.TempPathFactory) -> dict
 @pytest.fixture(scope="module")
 def founded(environment: dict[str, str], prepared: str) -> dict[str, str]:
     """After the composition's `init`, which alone has the owner's password."""
-    owner = f"postgresql://lawful_owner:{PASSWORDS['LAWFUL_OWNER_PASSWORD']}@{prepared}"
     command = [sys.executable, "-m", "ledger.cli", "init", "--json"]
-    with_owner = environment | {"LAWFUL_DATABASE_OWNER_URL": owner}
+    with_owner = environment | {"LAWFUL_DATABASE_OWNER_URL": owner_url(prepared)}
     for _ in range(2):  # it runs at every start of the composition
         done = subprocess.run(command, env=with_owner, capture_output=True, text=True, timeout=180)
         assert done.returncode == 0, done.stderr
     return environment
+
+
+def owner_url(prepared: str) -> str:
+    return f"postgresql://lawful_owner:{PASSWORDS['LAWFUL_OWNER_PASSWORD']}@{prepared}"
 
 
 def ended_well(process: "subprocess.Popen[str]") -> str:
@@ -154,6 +163,21 @@ def test_the_export_goes_on_until_it_is_told_to_end(founded: dict[str, str], tmp
             wait_for(lambda: (folder / "checkpoint").exists() or process.poll() is not None)  # noqa: B023
             assert '"exported"' in ended_well(process)
         assert (folder / "checkpoint").read_text().startswith("localhost/ledger/2026\n")
+
+
+def test_the_backup_of_every_night_is_made_with_the_owner_s_password(
+    founded: dict[str, str], prepared: str, tmp_path: Path
+) -> None:
+    (command,) = (shlex.split(text) for text in RUN_HERE if text.startswith("backup"))
+    command[1] = str(tmp_path / "backups")
+    machine = founded | {"PYTHONPATH": clean()["PYTHONPATH"], "LAWFUL_DATABASE_OWNER_URL": owner_url(prepared)}
+    argv = [sys.executable, "-m", "ledger.cli", *command]
+    done = subprocess.run(argv, env=machine, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    (made,) = (tmp_path / "backups").iterdir()
+    assert (made / "manifest.json").exists()
+    for secret in PASSWORDS.values():
+        assert secret not in done.stdout + done.stderr
 
 
 def test_everything_together_shows_two_sets_of_metrics(founded: dict[str, str]) -> None:

@@ -5,26 +5,31 @@ import datetime as dt
 import pytest
 import sqlalchemy as sa
 
+from ledger.commands.work import api_key_for
 from ledger.database.tables.principals import ApiKey
 from ledger.database.tables.records import Record
 from ledger.runtime import Runtime
+from ledger.web.access import ACCESS
+from ledger.web.app import create_app
 
 from .claiming import claimed, somebody
 from .http_ledger import api_key, generated, looked, png, serving, stamped
 
 pytestmark = pytest.mark.postgres
 
-KEYS = ("none", "unknown", "revoked", "other scheme", "valid")
+KEYS = ("none", "unknown", "revoked", "other scheme", "submitter", "auditor", "operator")
 ID = "{record_id:uuid}"
 CLAIM = "{claim_id:uuid}"
 
 # method, path → the status for each of KEYS
 ANYONE = lambda status: dict.fromkeys(KEYS, status)  # noqa: E731
-WRITER = {"none": 401, "unknown": 401, "revoked": 401, "other scheme": 401, "valid": 202}
+WRONG = {"none": 401, "unknown": 401, "revoked": 401, "other scheme": 401}
+WRITER = lambda status=202: WRONG | {"submitter": status, "auditor": 403, "operator": status}  # noqa: E731
 TABLE = {
-    ("POST", "/v1/generations"): WRITER,
-    ("POST", "/v1/stamps"): WRITER,
-    ("POST", "/v1/verifications"): WRITER | {"none": 202},
+    ("POST", "/v1/generations"): WRITER(),
+    ("POST", "/v1/stamps"): WRITER(),
+    ("POST", "/v1/verifications"): WRITER() | {"none": 202, "auditor": 202},
+    ("GET", "/v1/standing"): WRONG | {"submitter": 403, "auditor": 200, "operator": 200},
     ("GET", f"/v1/generations/{ID}"): ANYONE(200),
     ("GET", f"/v1/stamps/{ID}"): ANYONE(200),
     ("GET", f"/v1/verifications/{ID}"): ANYONE(200),
@@ -46,8 +51,8 @@ TABLE = {
     ("GET", "/v1/services/capabilities"): ANYONE(200),
     ("GET", "/v1/services/status"): ANYONE(200),
     ("GET", "/.well-known/c2pa-soft-binding-resolution"): ANYONE(200),
-    ("POST", "/v1/statements"): WRITER | {"valid": 400},  # nothing is sent
-    ("POST", "/v1/statements/batch"): WRITER | {"valid": 400},
+    ("POST", "/v1/statements"): WRITER(400),  # nothing is sent
+    ("POST", "/v1/statements/batch"): WRITER(400),
     ("GET", "/v1/statements/{leaf_hash:str}/proof"): ANYONE(404),
     ("GET", "/v1/statements/{leaf_hash:str}/receipt"): ANYONE(404),
     ("GET", "/v1/audit/entries"): ANYONE(401),  # an API key is no auditor's token
@@ -64,8 +69,8 @@ TABLE = {
     ("GET", "/v1/claims/rules"): ANYONE(200),
     ("GET", f"/v1/claims/{CLAIM}"): ANYONE(200),
     ("GET", f"/v1/claims/{CLAIM}/report"): ANYONE(404),  # not decided yet
-    ("POST", f"/v1/claims/{CLAIM}/answer"): WRITER | {"valid": 409},
-    ("POST", f"/v1/claims/{CLAIM}/appeal"): WRITER | {"valid": 409},
+    ("POST", f"/v1/claims/{CLAIM}/answer"): WRITER(409) | {"submitter": 403},  # the record is another's
+    ("POST", f"/v1/claims/{CLAIM}/appeal"): WRITER(409) | {"submitter": 403},
     # For people, who are known by a cookie: no key opens these (tests/integration/test_http_claims.py).
     ("GET", "/claims"): ANYONE(200),
     ("GET", f"/claims/{CLAIM}"): ANYONE(200),
@@ -113,7 +118,9 @@ def test_every_route_lets_in_exactly_whom_the_table_says(runtime: Runtime) -> No
         "unknown": "Bearer lawful_nobody",
         "revoked": f"Bearer {_revoked_key(runtime)}",
         "other scheme": f"Basic {api_key(runtime)}",
-        "valid": f"bearer {api_key(runtime)}",
+        "operator": f"bearer {api_key(runtime)}",
+        "submitter": f"Bearer {_key_of(runtime, 'submitter')}",
+        "auditor": f"Bearer {_key_of(runtime, 'auditor')}",
     }
     bodies = {
         "/v1/generations": {"json": {"prompt": "a boat"}},
@@ -159,6 +166,47 @@ def test_a_refused_write_leaves_nothing_behind(runtime: Runtime) -> None:
     with runtime.sessions() as session:
         assert session.scalar(sa.select(sa.func.count()).select_from(Record)) == 0
     assert not list(runtime.settings.files_folder.rglob("*.*"))
+
+
+@pytest.mark.parametrize("key", ["none", "submitter", "auditor"])
+def test_no_key_over_http_makes_keys_changes_grants_or_erases(runtime: Runtime, key: str) -> None:
+    """What only an operator may do is typed on the ledger's machine: no route is named like it."""
+    with serving(runtime) as client:
+        headers = {} if key == "none" else {"Authorization": f"Bearer {_key_of(runtime, key)}"}
+        for path in ("/v1/keys", "/v1/grants", "/v1/erasures", "/v1/records/1", "/admin", "/metrics", "/debug"):
+            for method in ("POST", "PUT", "PATCH", "DELETE"):
+                assert client.request(method, path, headers=headers).status_code in {404, 405}
+
+
+def test_a_route_without_a_row_keeps_the_application_from_starting(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(ACCESS, ("GET", "/v1/standing"))
+    with pytest.raises(LookupError, match="/v1/standing"):
+        create_app(runtime.settings, runtime)
+
+
+def test_the_schema_asks_for_a_key_exactly_where_the_table_does(runtime: Runtime) -> None:
+    with serving(runtime) as client:
+        paths = client.get("/schema/openapi.json").json()["paths"]
+    said = {
+        (method.upper(), path)
+        for path, methods in paths.items()
+        for method, told in methods.items()
+        if "security" in told
+    }
+    assert said == {route for route, access in ACCESS.items() if not access.public}
+
+
+def test_a_method_that_is_asked_for_by_options_needs_no_key_and_does_nothing(runtime: Runtime) -> None:
+    with serving(runtime) as client:
+        answered = client.options("/v1/stamps")
+    assert (answered.status_code, answered.headers["allow"]) == (204, "OPTIONS, POST")
+
+
+def _key_of(runtime: Runtime, role: str) -> str:
+    with runtime.sessions.begin() as session:
+        return api_key_for(session, f"somebody who is {role}", None, role)
 
 
 def _revoked_key(runtime: Runtime) -> str:

@@ -5,6 +5,7 @@ import signal
 import socket
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -12,10 +13,11 @@ import pytest
 
 from ledger import genesis, supervisor
 from ledger.errors import Conflict, LedgerError
+from ledger.runtime import Runtime
 from ledger.settings import Settings
 from ledger.web.app import serve
 
-from .http_ledger import png, process, with_a_port
+from .http_ledger import png, process, served, with_a_port
 
 pytestmark = pytest.mark.postgres
 
@@ -134,3 +136,22 @@ def _open_temporary_files(pid: int) -> list[str]:
         for each in Path(f"/proc/{pid}/fd").iterdir()
         if (target := str(each.readlink())).startswith(os.environ.get("TMPDIR", "/tmp")) and "deleted" in target
     ]
+
+
+@pytest.mark.parametrize(("proxies", "second"), [([], 429), (["10.9.0.0/16"], 429), (["127.0.0.0/8"], 303)])
+def test_a_visitor_is_who_connects_or_whom_a_believed_proxy_names(
+    runtime: Runtime, proxies: list[str], second: int
+) -> None:
+    more = {"proxies": proxies, "looks_per_minute": 1}
+    settings = with_a_port(runtime.settings.model_copy(update=more))
+    with served(replace(runtime, settings=settings)) as address:
+        answers = [
+            httpx.post(
+                address,
+                files={"file": ("a.png", png())},
+                headers={"X-Forwarded-For": f"192.0.2.{visitor}"},
+                trust_env=False,
+            ).status_code
+            for visitor in (1, 2)
+        ]
+    assert answers == [303, second]

@@ -11,13 +11,16 @@ from ledger.database.tables.base import Base, created, length_check
 
 
 class Principal(Base):
-    """Somebody who may write. With `generator` set, their stamps may claim that this model made the image."""
+    """Whoever holds a key; the role says what it opens (`ledger.web.access`).
+
+    With `generator` set, their stamps may claim that this model made the image.
+    """
 
     __tablename__ = "principals"
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     role: Mapped[str] = mapped_column(
-        sa.Text, sa.CheckConstraint("role IN ('operator', 'submitter')", name="role_known")
+        sa.Text, sa.CheckConstraint("role IN ('operator', 'submitter', 'auditor')", name="role_known")
     )
     generator: Mapped[str | None]
     created_at: Mapped[dt.datetime] = created()
