@@ -16,7 +16,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-import c2pa
+import c2pa  # type: ignore[import-untyped]
 import numpy as np
 from PIL import Image
 

@@ -20,12 +20,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from benchmarks.measuring import show, spread
 from ledger.credentials.read import CredentialReading
 from ledger.file_proof import Trust, read_ledger_claim
-from ledger.issue import PIXELS_DOMAIN, RECORD, REPORT_DOMAIN
+from ledger.issue import RECORD, REPORT_DOMAIN
 from ledger.log import merkle
 from ledger.log.announcements import GENESIS, KEYS, Announcement, PublicKey, Retirement
 from ledger.log.cosignatures import Cosigner, add_signatures
 from ledger.log.notes import Checkpoint, NoteSigner, TlogProof, sign_note
-from ledger.log.statement_types import sign_entry
+from ledger.log.statement_types import PIXELS_DOMAIN, sign_entry
 from ledger.log.statements import StatementKey, commitment
 
 TARGET_MS = 1.0

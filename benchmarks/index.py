@@ -8,6 +8,7 @@ FOLDER has a subfolder per artist. Each round indexes it into a fresh collection
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ from ledger import catalog
 from ledger.examiner import Examiner
 from ledger.sources import Grants, list_works
 from models.errors import ImageError
-from models.images import decode
+from models.images import DecodedImage, decode
 
 ALL = Grants(train=True, compare=True, name=True)
 Value = TypeVar("Value")
@@ -29,6 +30,11 @@ def clocked(work: Callable[[], Value]) -> tuple[float, Value]:
     return time.perf_counter() - begun, value
 
 
+def _read(file: Path) -> tuple[bytes, DecodedImage]:
+    data = file.read_bytes()
+    return data, decode(data)
+
+
 def bare(files: Sequence[Path], embed: Callable[..., object]) -> dict[str, float]:
     """Seconds for each part over all files, in the batches that indexing uses."""
     parts = {"read and decode": 0.0, "fingerprints": 0.0, "forward pass": 0.0}
@@ -36,14 +42,14 @@ def bare(files: Sequence[Path], embed: Callable[..., object]) -> dict[str, float
         images = []
         for file in files[first : first + catalog.BATCH_WORKS]:
             try:
-                seconds, (data, image) = clocked(lambda file=file: (data := file.read_bytes(), decode(data)))
+                seconds, (data, image) = clocked(partial(_read, file))
             except ImageError:
                 continue
             parts["read and decode"] += seconds
-            seconds, _ = clocked(lambda data=data, image=image: fingerprint(data, image.pixels))
+            seconds, _ = clocked(partial(fingerprint, data, image.pixels))
             parts["fingerprints"] += seconds
             images.append(image.pixels)
-        parts["forward pass"] += clocked(lambda images=images: embed(images))[0]
+        parts["forward pass"] += clocked(partial(embed, images))[0]
     return parts
 
 
@@ -61,7 +67,8 @@ def main() -> None:
         networks.embed([decode(files[0].read_bytes()).pixels])  # load before the clock starts
         for number in range(options.rounds):
             seconds, indexed = clocked(
-                lambda number=number: catalog.index(
+                partial(
+                    catalog.index,
                     runtime,
                     options.folder,
                     collection=f"round {number}",

@@ -24,7 +24,8 @@ from ledger.examiner import Examiner
 from ledger.runtime import Runtime
 from ledger.sources import Grants
 from ledger.worker import Worker
-from models.atelier.collection import STUDIOS, SUBJECTS, draw
+from models.atelier.collection import SUBJECTS, draw
+from models.atelier.studios import STUDIOS
 from models.images import encode_png
 
 SIDE = 1024
@@ -83,16 +84,17 @@ def main() -> None:
 
             found = fingerprint(data, pixels)
             lap("fingerprints")
-            evidence = engine.examine(pixels, found)
+            examined = engine.examine(pixels, found)
             lap("evidence")
-            issue.sign(runtime, record_id, issue.Produced(data, "image/png", found, evidence, model))
+            produced = issue.Produced(data, "image/png", found, examined.evidence, model, pictures=examined.pictures)
+            issue.sign(runtime, record_id, produced)
             lap("signed")
             issue.finish(runtime, record_id, lap, pixels=pixels)
             timed.setdefault("total", []).append(last - begun)
 
             bare = time.perf_counter()
             fingerprint(data, pixels)
-            engine.embed([pixels])
+            worker.examiner.embed([pixels])
             timed.setdefault("bare fingerprints and networks", []).append(time.perf_counter() - bare)
         works = engine.reference.works if engine.reference else ()
     show(

@@ -40,7 +40,7 @@ def throwaway_ledger(*, sequencer: bool = True, **settings: Any) -> Iterator["Ru
 
     with tempfile.TemporaryDirectory(prefix="lawful-benchmark-") as folder:
         Path(folder).chmod(0o755)  # Postgres's account has to pass when root runs this
-        chosen = Settings(_env_file=None, home=Path(folder) / "ledger", **settings)  # type: ignore[call-arg]
+        chosen = Settings(_env_file=None, home=Path(folder) / "ledger", **settings)
         genesis.found(chosen)
         with open_runtime(chosen) as runtime, sequencing(runtime) if sequencer else nullcontext():
             yield runtime

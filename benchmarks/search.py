@@ -41,7 +41,7 @@ Rows = NDArray[np.float32]
 
 
 def unit(rows: NDArray[Any]) -> Rows:
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
 
 def faiss_search(index: Any, blas_threshold: int) -> Callable[[Rows], object]:

@@ -51,8 +51,10 @@ def signed(key: StatementKey, issuer: str, count: int) -> list[bytes]:
 
 
 @contextmanager
-def web(home: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    command = [sys.executable, "-m", "ledger.cli", "--home", str(home), "--set", f"port={PORT}", "run", "web"]
+def web(home: Path, **settings: object) -> Iterator["subprocess.Popen[bytes]"]:
+    """The web process, and a sequencer beside it."""
+    chosen = [word for name, value in {"port": PORT, **settings}.items() for word in ("--set", f"{name}={value}")]
+    command = [sys.executable, "-m", "ledger.cli", "--home", str(home), *chosen, "run", "web"]
     with (
         subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as server,
         subprocess.Popen([sys.executable, "-c", SEQUENCER, str(home)], stdin=subprocess.PIPE) as sequencer,
