@@ -126,7 +126,8 @@ def look_at_issued(
     assert view.media_type is not None
     reading = read_credential(data, view.media_type, anchors_pem=anchors_pem, now=now)
     claim = read_ledger_claim(reading, view.pixel_sha256, trust)
-    named = _named_record(session, claim)
+    own = claim.leaf_hash is not None and view.log is not None and view.log.leaf_hash == claim.leaf_hash.hex()
+    named = view if own else _named_record(session, claim)
     looked = LookedUp(
         records=[view],
         found_by="credential" if named is not None else "file_sha256",
