@@ -44,7 +44,7 @@ from attribution.evidence import Evidence
 from ledger import lookup
 from ledger.credentials.read import trust_list
 from ledger.database.tables.records import Picture, Record
-from ledger.errors import NotFound
+from ledger.errors import BadRequest, NotFound
 from ledger.keys.ring import leaf_kid
 from ledger.log import entries
 from ledger.log.entries import Inclusion
@@ -109,23 +109,24 @@ class ClaimFacts(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", 
 
     `about` is the record claimed on, and `media_type` its file's: null where the image was handed in, which is not in
     here. `work`: title and artist of the work named, null where it is not on record or may not be named. `witnessed`:
-    whether the checkpoint of all proofs had enough witnesses' signatures.
+    whether the checkpoint of all proofs had enough witnesses' signatures. What has a default is not in the signed JSON
+    report, which has no pages.
     """
 
-    software: str
-    drawn_up_at: str
     claim_id: str
-    step: int
     about: str | None
-    work: str | None
     origin: str
-    public_url: str
-    log_vkey: str
-    root_pem: str
     salt: str
-    media_type: str | None
-    witnessed: bool
     parts: dict[str, str]
+    software: str = ""
+    drawn_up_at: str = ""
+    step: int = 0
+    work: str | None = None
+    public_url: str = ""
+    log_vkey: str = ""
+    root_pem: str = ""
+    media_type: str | None = None
+    witnessed: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,10 @@ class Dossier:
         """The issued file, None where it was too large."""
         return self.parts.get(picture_name(self.facts.media_type))
 
+    def part(self, name: str) -> bytes:
+        """Raises BadRequest `report_document_malformed` where it is missing."""
+        return _part(self.parts, name)
+
 
 @dataclass(frozen=True)
 class ClaimDossier:
@@ -163,12 +168,27 @@ class ClaimDossier:
         """The file of the record claimed on, None without one or where it was too large."""
         return self.parts.get(picture_name(self.facts.media_type)) if self.facts.media_type is not None else None
 
+    def part(self, name: str) -> bytes:
+        """As `Dossier.part`."""
+        return _part(self.parts, name)
+
 
 AnyDossier = Dossier | ClaimDossier
 
 
 def _files(facts: Facts | ClaimFacts, parts: Mapping[str, bytes]) -> dict[str, bytes]:
     return {FACTS: rfc8785.dumps(msgspec.to_builtins(facts))} | {name: parts[name] for name in sorted(parts)}
+
+
+def _part(parts: Mapping[str, bytes], name: str) -> bytes:
+    try:
+        return parts[name]
+    except KeyError:
+        raise BadRequest(
+            f"the document lacks its part {name}",
+            code="report_document_malformed",
+            next_step="take the PDF, zip or JSON as it was written, unchanged",
+        ) from None
 
 
 def digests(parts: Mapping[str, bytes]) -> dict[str, str]:
