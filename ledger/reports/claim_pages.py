@@ -130,7 +130,7 @@ def _reply(step: LoggedStep, statement: Statement) -> Data:
 
 def _step(number: int, step: LoggedStep, statement: Statement) -> Data:
     said = statement.payload
-    opened_by = "who claims" if number == 0 else "the ledger, by its rules"
+    opened_by = "whoever claims" if number == 0 else "the ledger, by its rules"
     return {
         "number": str(number),
         "state": _reached(statement),
@@ -148,7 +148,7 @@ def _rule(rule: PublishedRule, body: ClaimReportBody) -> Data:
         "number": str(rule.number),
         "weight": rule.weight,
         "says": shown(rule.says.replace("*", ""), 600),
-        "here": "applies" if applied else "of other claims" if other else "does not apply",
+        "here": "applies" if applied else "other claims" if other else "does not",
         "tone": WEIGHT_TONES[rule.weight] if applied else "plain",
     }
 
@@ -183,9 +183,8 @@ def _copy(fact: CopyFact | None) -> list[tuple[str, str | None, bool]]:
         ("A copy, by geometry", found, False),
         ("How often by chance", rate, False),
         ("Calibrated with", f"{fact.n:,} works" if fact.n is not None else None, False),
-        ("Copies it misses", f"{percent(min(missed))} to {percent(max(missed))}, by kind of edit" if missed else None,
-         False),
-    ]  # fmt: skip
+        ("Copies it misses", f"up to {percent(max(missed))}, by kind of edit" if missed else None, False),
+    ]
 
 
 def _style(fact: StyleFact | None) -> list[tuple[str, str | None, bool]]:

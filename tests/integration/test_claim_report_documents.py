@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import psycopg
 import pytest
 import rfc8785
@@ -173,9 +172,11 @@ def test_another_program_finds_the_signature_valid_and_reads_what_was_said_as_wo
     assert "Signature Validation: Signature is Valid." in said
     assert "Total document signed" in said
     command = ["pdftotext", "-layout", str(file), "-"]
-    text = " ".join(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
-    for word in ("Supported.", "Jane Doe", "not verified", "copy_found", "claim_rules_1", "I painted it in 2019.",
-                 '#import "x" $y$ <script>alert(1)</script> [*b*]', "#pagebreak()", "What this does not prove"):  # fmt: skip
+    text = " ".join(
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout.replace("\u200b", "").split()
+    )
+    words = ["Supported.", "Jane Doe", "not verified", "copy_found", "claim_rules_1", "What this does not prove"]
+    for word in (*words, "I painted it in 2019.", '#import "x" $y$ <script>alert(1)</script> [*b*]', "#pagebreak()"):
         assert word in text, word
 
 
@@ -193,7 +194,7 @@ def test_what_the_other_side_answers_stands_in_the_next_report_and_the_first_sta
     assert said["document"]["words"] == HOSTILE
     assert codes(look(ledger, second))[33] == "steps_say_this"
     said["document"]["words"] = "I admit it."
-    steps = json.loads(dossier.parts[parts.STEPS])[:-1] + [said]
+    steps = [*json.loads(dossier.parts[parts.STEPS])[:-1], said]
     found = look(ledger, to_json(with_parts(dossier, {parts.STEPS: rfc8785.dumps(steps)})))
     assert codes(found)[33] == "step_says_otherwise"
     assert is_bad(found)
@@ -208,8 +209,8 @@ def with_parts(dossier: ClaimDossier, changed: dict[str, bytes]) -> ClaimDossier
 
 def one_byte(dossier: ClaimDossier) -> dict[str, bytes]:
     body = dossier.parts[parts.REPORT]
-    assert body.count(b'"outcome":"supported"') == 1
-    return {parts.REPORT: body.replace(b"painted", b"painted", 1)}
+    assert b"painted" in body
+    return {parts.REPORT: body.replace(b"painted", b"pointed", 1)}
 
 
 def other_decision(dossier: ClaimDossier) -> dict[str, bytes]:
@@ -312,11 +313,3 @@ def test_an_erased_claim_takes_its_documents_with_it_and_the_log_never_held_who_
     with pytest.raises(NotFound) as error:
         signed_claim_pdf(ledger, claim_id)
     assert error.value.code == "claim_erased"
-
-
-def test_facts_of_a_stranger_are_no_pages_of_the_ledgers(ledger: Runtime, document: tuple[ClaimDossier, bytes]) -> None:
-    """Pages drawn from another dossier than the one attached to them would say who the artist is."""
-    dossier, pdf = document
-    kinder = dataclasses.replace(dossier, facts=msgspec.structs.replace(dossier.facts, work="Nobody's"))
-    assert render(kinder) != render(dossier)
-    assert not pdf.startswith(render(kinder))
