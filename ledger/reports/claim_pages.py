@@ -177,7 +177,9 @@ def _copy(fact: CopyFact | None) -> list[tuple[str, str | None, bool]]:
         if fact.found
         else "no arrangement of details in common"
     )
-    rate = fact.reason if fact.p_value is None else f"{fact.p_value:.2g}; at most {ALPHA:g} is wanted"
+    rate = fact.reason
+    if fact.found and fact.p_value is not None:
+        rate = f"{fact.p_value:.2g}; at most {ALPHA:g} is wanted"
     missed = fact.missed.values()
     return [
         ("A copy, by geometry", found, False),
