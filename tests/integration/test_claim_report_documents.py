@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import io
 import json
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pikepdf
 import psycopg
 import pytest
 import rfc8785
@@ -27,6 +29,7 @@ from ledger.reports.document import signed_claim_dossier, signed_claim_pdf
 from ledger.reports.dossier import ClaimDossier
 from ledger.reports.forms import to_json, to_zip
 from ledger.reports.render import render
+from ledger.reports.signature import sign_document
 from ledger.runtime import Runtime
 
 from .claiming import FOUND, JANE, Answers, claim_entries, claimed, settled, works_of
@@ -267,14 +270,22 @@ def test_a_decision_that_the_rules_do_not_make_is_found_out_even_where_the_ledge
     assert FAULTS["decision_differs"] == "its decision is not what the rules make of its facts"
 
 
-def test_a_changed_byte_of_the_attached_report_breaks_the_pdf(
+def test_a_changed_byte_of_the_attached_report_speaks_against_the_pdf_whoever_signs_it(
     ledger: Runtime, document: tuple[ClaimDossier, bytes]
 ) -> None:
-    dossier, _ = document
-    pages = render(with_parts(dossier, one_byte(dossier)))
-    found = look(ledger, pages + document[1][len(render(dossier)) :])
-    assert is_bad(found)
-    assert found.answers.report == "contradicts"
+    dossier, pdf = document
+    changed = one_byte(dossier)
+    out = io.BytesIO()
+    with pikepdf.open(io.BytesIO(pdf)) as opened:
+        next(each for each in opened.Root.AF if str(each.UF) == parts.REPORT).EF.F.write(changed[parts.REPORT])
+        opened.save(out)
+    pages = render(with_parts(dossier, changed))
+    thiefs = sign_document(pages, ledger.keys.credential, about="x", origin="x", tsa_url=None)
+    for data, signed in ((out.getvalue(), "altered"), (thiefs, "intact")):
+        found = look(ledger, data)
+        assert (found.answers.document, codes(found)[25]) == (signed, "statement_is_about_another_report")
+        assert found.answers.report == "contradicts"
+        assert is_bad(found)
 
 
 # ---- where it is and when it goes ------------------------------------------------------------------------------------
