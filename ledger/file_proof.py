@@ -14,7 +14,7 @@ ledger knows); that no later entry says a key was stolen; nor, without witnesses
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -80,7 +80,8 @@ class LedgerClaim(msgspec.Struct, frozen=True, kw_only=True):
     `proof_code`: inclusion_proven · log_key_not_given, log_key_unknown, another_logs_proof (nothing shown either way)
     · log_signature_invalid, inclusion_proof_invalid · ledger_assertion_malformed · no_ledger_assertion.
     `key_code`, `certificate_code`: of the statement's key and the credential's certificate. `pixels_code`,
-    `report_code`: of the two commitments. `witnesses_given`: how many witness keys the checker has.
+    `report_code`: of the two commitments; no_pixels for an entry that commits to a report alone. `witnesses_given`: how
+    many witness keys the checker has.
     """
 
     present: bool
@@ -102,13 +103,23 @@ class LedgerClaim(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_proven(self) -> bool:
-        """Whether a given log key proves that the ledger's own statement about these very pixels is in that log."""
-        return (self.proof_code, self.key_code, self.pixels_code, self.report_code) == (
-            "inclusion_proven",
-            "statement_key_announced",
-            "pixels_match",
-            "report_matches",
-        )
+        """Whether a given log key proves that the ledger's own statement about these very pixels, or this very report
+        of a claim, is in that log."""
+        return (
+            (self.proof_code, self.key_code, self.report_code)
+            == ("inclusion_proven", "statement_key_announced", "report_matches")
+            and self.pixels_code in {"pixels_match", "no_pixels"}
+        )  # fmt: skip
+
+
+class EntryProof(NamedTuple):
+    """How far a proof shows that a log holds an entry, signed with a key that it announced: the codes of `LedgerClaim`.
+    `history`: the keys announced, where they are believed."""
+
+    proof: ProofReading
+    code: str
+    key_code: str
+    history: KeyHistory | None
 
 
 def read_ledger_claim(reading: CredentialReading, pixel_sha256: str, trust: Trust) -> LedgerClaim:
@@ -142,31 +153,37 @@ def _read(
     if statement.payload["type"] != RECORD:  # a look commits to pixels as well, and is no record
         raise ValueError("a statement of another type")
     proof_text = str(said["tlog_proof"]).encode()
-    proof = check_tlog_proof(entry, proof_text, trust.logs, trust.witnesses, trust.policy)
-    proof_code = _proof_code(proof, statement, trust)
-    key_code, certificate_code = "not_checked", "not_checked"
-    known: KeyHistory | None = None
-    if proof_code == "inclusion_proven":
-        checkpoint = proof_text.partition(b"\n\n")[2]  # of a proof that was parsed, so that is where it begins
-        history = _announced(said.get("keys"), checkpoint, statement.issuer)
-        key_code = history if isinstance(history, str) else _key_code(history, statement, proof.index)
-        if not isinstance(history, str):
-            known = history
-            certificate_code = _certificate_code(history, certificate, proof.index)
+    proven = prove_entry(entry, statement, proof_text, said.get("keys"), trust)
     pixels_code, report_code = _open(said, statement, pixel_sha256)
     claim = LedgerClaim(
         present=True,
         leaf_hash=merkle.leaf_hash(entry),
-        proof=proof,
-        proof_code=proof_code,
-        key_code=key_code,
+        proof=proven.proof,
+        proof_code=proven.code,
+        key_code=proven.key_code,
         pixels_code=pixels_code,
         report_code=report_code,
-        certificate_code=certificate_code,
+        certificate_code=_certificate_code(proven.history, certificate, proven.proof.index)
+        if proven.history is not None
+        else "not_checked",
         witnesses_given=len(trust.witnesses),
         policy_given=trust.policy is not None,
     )
-    return claim, known
+    return claim, proven.history
+
+
+def prove_entry(entry: bytes, statement: Statement, proof_text: bytes, keys: object, trust: Trust) -> EntryProof:
+    """Check `entry`, which reads as `statement`, against its tlog-proof and the announcements of `keys` that travel
+    with it. Raises NoteError, also `vkey_malformed` for a key of the checker's own that is none."""
+    proof = check_tlog_proof(entry, proof_text, trust.logs, trust.witnesses, trust.policy)
+    code = _proof_code(proof, statement, trust)
+    if code != "inclusion_proven":
+        return EntryProof(proof, code, "not_checked", None)
+    checkpoint = proof_text.partition(b"\n\n")[2]  # of a proof that was parsed, so that is where it begins
+    history = _announced(keys, checkpoint, statement.issuer)
+    if isinstance(history, str):
+        return EntryProof(proof, code, history, None)
+    return EntryProof(proof, code, _key_code(history, statement, proof.index), history)
 
 
 def _proof_code(proof: ProofReading, statement: Statement, trust: Trust) -> str:

@@ -95,7 +95,7 @@ def view(session: Session, runtime: Runtime, claim_id: uuid.UUID) -> ClaimView:
     ).all()
     said = documents.get(0, {})
     decided = [documents[step.number] for step, _ in rows if step.event == "decide" and step.number in documents]
-    work = _named_work(session, claim.work_id)
+    work = named_work(session, claim.work_id)
     return ClaimView(
         id=str(claim.id),
         kind=claim.kind,
@@ -164,7 +164,7 @@ def report(session: Session, claim_id: uuid.UUID) -> bytes:
 
     Raises NotFound `claim_unknown`, `claim_undecided`, `claim_erased`.
     """
-    return _decided(session, claim_id)[1]
+    return newest_decision(session, claim_id)[1]
 
 
 def signed_report(session: Session, runtime: Runtime, claim_id: uuid.UUID) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def signed_report(session: Session, runtime: Runtime, claim_id: uuid.UUID) -> di
     `report` has to be written in RFC 8785 form to get the bytes that are committed to. Raises as `report` does, and
     NotFound `entry_not_integrated` while the log has not taken the decision's entry.
     """
-    step, body = _decided(session, claim_id)
+    step, body = newest_decision(session, claim_id)
     claim = session.get_one(Claim, claim_id)
     assert claim.salt is not None
     place = entries.inclusion(session, runtime.shard, step.leaf_hash)
@@ -197,7 +197,8 @@ def signed_report(session: Session, runtime: Runtime, claim_id: uuid.UUID) -> di
     }
 
 
-def _decided(session: Session, claim_id: uuid.UUID) -> tuple[ClaimStep, bytes]:
+def newest_decision(session: Session, claim_id: uuid.UUID) -> tuple[ClaimStep, bytes]:
+    """The step and its report. Raises as `report` does."""
     claim = session.get(Claim, claim_id)
     if claim is None:
         raise moving.unknown(claim_id)
@@ -223,7 +224,7 @@ def _failures(session: Session, claim_id: uuid.UUID) -> int:
     return session.scalar(sa.select(jobs.failures(sa.literal(claim_id)))) or 0
 
 
-def _named_work(session: Session, work_id: uuid.UUID | None) -> str | None:
+def named_work(session: Session, work_id: uuid.UUID | None) -> str | None:
     """A work's title and artist, where it may be named."""
     row = session.execute(
         sa.select(Work.title, Artist.name)

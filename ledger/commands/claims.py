@@ -15,6 +15,7 @@ from ledger.claims.opening import Wish
 from ledger.claims.views import ClaimView
 from ledger.commands.files import check_writable, read_image, write_whole
 from ledger.commands.frame import BAD_ANSWER, Invocation, answer_json, end, json_option, out, resume_with, shown
+from ledger.commands.reporting import claim_report, form_asked_for
 from ledger.commands.work import founded, logged
 from ledger.errors import Conflict
 from ledger.log import entries
@@ -23,7 +24,7 @@ from ledger.runtime import Runtime
 _words = rich_click.option("--words", required=True, help="What is to be said; it is shown beside the decision.")
 
 
-@rich_click.command(epilog='Example: lawful dispute image.png --claimant "Jane Doe" --work mine.png -o report.json')
+@rich_click.command(epilog='Example: lawful dispute image.png --claimant "Jane Doe" --work mine.png -o report.pdf')
 @click.argument("file", type=click.Path(path_type=Path))
 @rich_click.option("--claimant", required=True, metavar="NAME", help="The artist's name under which it is claimed.")
 @rich_click.option("--work", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The work named.")
@@ -32,7 +33,9 @@ _words = rich_click.option("--words", required=True, help="What is to be said; i
 )
 @rich_click.option("--made-on", type=click.DateTime(["%Y-%m-%d"]), help="When the work was made, by the claimant.")
 @rich_click.option("--words", default="", help="What else the claimant has to say.")
-@rich_click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Where the report goes.")
+@rich_click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="FILE.pdf, FILE.zip or FILE.json."
+)
 @rich_click.option("--force", is_flag=True, help="Replace the output file if it exists.")
 @json_option
 @click.pass_obj
@@ -50,6 +53,9 @@ def dispute(
 ) -> None:
     """Claim something of the image FILE, have it decided by the rules, and write the signed report.
 
+    PDF: pages to read with all the evidence attached. Zip: the same, and the evidence as files. JSON: the report with
+    its signature and proof. `lawful report verify` checks each of them.
+
     The claim, its examination and the decision are entries of the log. Where FILE's pixels are those of a record, the
     claim is about that record; where WORK is in the collection, it is the work there. A work that is not in the
     collection is compared, and cannot win a claim by itself. Exit code 1: the claim is contradicted.
@@ -57,6 +63,7 @@ def dispute(
     from ledger.examiner import Examiner
 
     settings = invocation.settings()
+    form = form_asked_for(output)
     check_writable(output, force=force)
     wish = Wish(
         kind=kind,  # type: ignore[arg-type]  # one of the choices
@@ -77,10 +84,10 @@ def dispute(
         with runtime.sessions() as session:
             leaf = moving.newest(session, claim_id).leaf_hash
         entries.wait(runtime.sessions, runtime.shard, leaf, settings.issue_timeout)
+        data = _signed_json(runtime, claim_id) if form == ".json" else claim_report(runtime, claim_id, form)
         with runtime.sessions() as session:
-            signed = views.signed_report(session, runtime, claim_id)
             found = views.view(session, runtime, claim_id)
-    write_whole(output, json.dumps(signed, indent=2, ensure_ascii=True).encode() + b"\n", force=force)
+    write_whole(output, data, force=force)
     if as_json:
         answer_json(found)
     else:
@@ -88,6 +95,12 @@ def dispute(
         out().print(f"signed report: {shown(output)}", soft_wrap=True)
     if found.decision is not None and found.decision.outcome == "contradicted":
         end(BAD_ANSWER)
+
+
+def _signed_json(runtime: Runtime, claim_id: uuid.UUID) -> bytes:
+    with runtime.sessions() as session:
+        signed = views.signed_report(session, runtime, claim_id)
+    return json.dumps(signed, indent=2, ensure_ascii=True).encode() + b"\n"
 
 
 @rich_click.group()

@@ -1,4 +1,4 @@
-"""`lawful report`: write a record's report, and check one that somebody hands over."""
+"""`lawful report`: write the report of a record or a claim, and check one that somebody hands over."""
 
 import uuid
 from pathlib import Path
@@ -24,8 +24,10 @@ from ledger.commands.checking import (
 from ledger.commands.files import check_writable, read_whole, write_whole
 from ledger.commands.frame import BAD_ANSWER, Group, Invocation, answer_json, end, json_option, out, shown
 from ledger.commands.work import founded
+from ledger.database.tables.claims import Claim
 from ledger.errors import BadRequest, NotFound
 from ledger.file_proof import Trust
+from ledger.reports.dossier import AnyDossier
 from ledger.reports.forms import MAX_DOCUMENT_BYTES, to_json, to_zip
 from ledger.runtime import Runtime, utc_now
 from ledger.settings import Settings
@@ -49,7 +51,7 @@ class ReportGroup(Group):
 
 @rich_click.group(cls=ReportGroup, context_settings={"ignore_unknown_options": True})
 def report() -> None:
-    """A record's signed report: write it as PDF, evidence zip or JSON, or check one.
+    """A record's or a claim's signed report: write it as PDF, evidence zip or JSON, or check one.
 
     `lawful report RECORD -o FILE` is short for `lawful report write RECORD -o FILE`.
     """
@@ -64,12 +66,28 @@ def report() -> None:
 @json_option
 @click.pass_obj
 def write(invocation: Invocation, record: str, output: Path, force: bool, as_json: bool) -> None:
-    """Write the report of RECORD: a record's id, or the SHA-256 of its file or pixels.
+    """Write the report of RECORD: a record's id, the SHA-256 of its file or pixels, or a claim's id.
 
     PDF: signed pages to read, PDF/A-3, with everything attached that its statements rest on. Zip: the same PDF, those
     attachments as files, and a README for an expert of the court. JSON: the attachments in one JSON object. It is drawn
-    up when first asked for and kept; every later request gives the same.
+    up when first asked for and kept; every later request gives the same, a claim's until the claim moves on.
     """
+    form = form_asked_for(output)
+    check_writable(output, force=force)
+    with founded(invocation.settings()) as runtime:
+        with runtime.sessions() as session:
+            of_claim, found_id = _named(session, record)
+        data = claim_report(runtime, found_id, form) if of_claim else _record_report(runtime, found_id, form)
+    write_whole(output, data, force=force)
+    if as_json:
+        answer_json({"claim" if of_claim else "record": str(found_id), "file": str(output), "bytes": len(data)})
+    else:
+        out().print(f"{shown(output)}  {len(data):,} bytes", soft_wrap=True)
+        out().print(f"check it: lawful report verify {shown(output)} --offline --log-key KEY", soft_wrap=True)
+
+
+def form_asked_for(output: Path) -> str:
+    """The ending of the file to be written, one of FORMS. Raises BadRequest `report_form_unknown`."""
     form = output.suffix.lower()
     if form not in FORMS:
         raise BadRequest(
@@ -77,37 +95,42 @@ def write(invocation: Invocation, record: str, output: Path, force: bool, as_jso
             code="report_form_unknown",
             next_step="name the file with .pdf, .zip or .json at its end",
         )
-    check_writable(output, force=force)
-    with founded(invocation.settings()) as runtime:
-        with runtime.sessions() as session:
-            record_id = _named(session, record)
-        data = _written(runtime, record_id, form)
-    write_whole(output, data, force=force)
-    if as_json:
-        answer_json({"record": str(record_id), "file": str(output), "bytes": len(data)})
-    else:
-        out().print(f"{shown(output)}  {len(data):,} bytes", soft_wrap=True)
-        out().print(f"check it: lawful report verify {shown(output)} --offline --log-key KEY", soft_wrap=True)
+    return form
 
 
-def _named(session: Session, record: str) -> uuid.UUID:
+def _named(session: Session, name: str) -> tuple[bool, uuid.UUID]:
+    """Whether it is a claim's, and the id."""
     try:
-        return uuid.UUID(lookup.by_id(session, uuid.UUID(record)).id)
+        named = uuid.UUID(name)
     except ValueError:
-        found = lookup.find_any(session, record.lower())
+        found = lookup.find_any(session, name.lower())
+    else:
+        if session.get(Claim, named) is not None:
+            return True, named
+        found = [lookup.by_id(session, named)]
     if not found:
         raise NotFound(
             "no record has a file or pixels with this SHA-256",
             code="record_unknown",
             next_step="ask `lawful lookup FILE` for the record's id",
         )
-    return uuid.UUID(found[0].id)
+    return False, uuid.UUID(found[0].id)
 
 
-def _written(runtime: Runtime, record_id: uuid.UUID, form: str) -> bytes:
+def claim_report(runtime: Runtime, claim_id: uuid.UUID, form: str) -> bytes:
+    """A decided claim's report in one of FORMS. Raises as `ledger.reports.document.signed_claim_pdf`."""
+    from ledger.reports.document import signed_claim_dossier
+
+    return _formed(*signed_claim_dossier(runtime, claim_id), form)
+
+
+def _record_report(runtime: Runtime, record_id: uuid.UUID, form: str) -> bytes:
     from ledger.reports.document import signed_dossier
 
-    dossier, pdf = signed_dossier(runtime, record_id)
+    return _formed(*signed_dossier(runtime, record_id), form)
+
+
+def _formed(dossier: AnyDossier, pdf: bytes, form: str) -> bytes:
     if form == ".pdf":
         return pdf
     return to_zip(dossier, pdf) if form == ".zip" else to_json(dossier)
@@ -177,6 +200,7 @@ def _print(found: "ReportVerification") -> None:
         mark, style = MARKS[check.result]
         console.print(f"{check.step:>2} {mark} {check.name}: {shown(check.code)}", style=style, soft_wrap=True)
     facts = {
+        "claim": found.claim_id,
         "record": found.record_id,
         "signer": found.signer,
         "certificate": found.signed_by,

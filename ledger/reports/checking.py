@@ -16,6 +16,7 @@ from typing import Any, Literal
 import msgspec
 from sqlalchemy.orm import Session
 
+from attribution.evidence import Evidence
 from ledger.errors import BadRequest
 from ledger.file_proof import CONTRADICTIONS, LedgerClaim, Trust, read_assertion
 from ledger.issue import CLAIM_DOMAIN, FILE_DOMAIN
@@ -28,7 +29,9 @@ from ledger.log.statements import StatementError, check_signature, commitment, p
 from ledger.log.timestamps import TimestampError, verify_timestamp
 from ledger.log.verify import check_tlog_proof
 from ledger.reports import dossier as parts
-from ledger.reports.dossier import Dossier, match_name
+from ledger.reports.claim_checking import CLAIM_CHECKS, CLAIM_FAULTS, check_claim, prove_decision
+from ledger.reports.claim_schema import ClaimReportBody, read_claim_report
+from ledger.reports.dossier import AnyDossier, ClaimDossier, Dossier, match_name
 from ledger.reports.forms import (
     MAX_DOCUMENT_BYTES,
     MAX_PARTS,
@@ -44,6 +47,7 @@ from ledger.reports.schema import ReportBody, read_report
 from ledger.reports.signature import SignatureReading, attachments, read_signature
 from ledger.verdict import CHECKS, Check, Result, link, plain, proven_by, unproven, witness_code
 from ledger.verify import Verification, verify
+from ledger.web.wording import CLAIM_KINDS
 from models.errors import ImageError
 from models.images import Limits
 
@@ -64,22 +68,27 @@ REPORT_CHECKS = (
     "A timestamp authority this checker trusts has seen the log with the statement in it",
 )
 
-FAULTS = CONTRADICTIONS | {
-    "altered": "it was changed after it was signed",
-    "unsigned": "nobody has signed it",
-    "unreadable": "its signature cannot be read",
-    "certificate_not_announced": "it is signed with a certificate that the log has not announced",
-    "certificate_compromised": "it is signed with a certificate that the log had declared stolen",
-    "pages_differ": "its pages are not what its attachments say",
-    "files_differ": "the files beside it are not those attached to it",
-    "receipt_invalid": "its receipt is not the log's",
-    "issued_entry_malformed": "the entry that is to say which file was issued cannot be read",
-    "issued_entry_not_proven": "the entry that is to say which file was issued is not shown to be in the log",
-    "issued_for_another_statement": "the entry that is to say which file was issued is about another statement",
-    "issued_another_file": "the picture in it is not the one that was issued",
-    "picture_changed": "the picture in it has other pixels than its report names",
-    "drawing_changed": "one of its drawings is not the one that its report names",
-}
+PIXELS_CHECK, ISSUED_CHECK = 26, 28  # of a record; a claim's entry commits to its report alone, and issues nothing
+FAULTS = (
+    CONTRADICTIONS
+    | CLAIM_FAULTS
+    | {
+        "altered": "it was changed after it was signed",
+        "unsigned": "nobody has signed it",
+        "unreadable": "its signature cannot be read",
+        "certificate_not_announced": "it is signed with a certificate that the log has not announced",
+        "certificate_compromised": "it is signed with a certificate that the log had declared stolen",
+        "pages_differ": "its pages are not what its attachments say",
+        "files_differ": "the files beside it are not those attached to it",
+        "receipt_invalid": "its receipt is not the log's",
+        "issued_entry_malformed": "the entry that is to say which file was issued cannot be read",
+        "issued_entry_not_proven": "the entry that is to say which file was issued is not shown to be in the log",
+        "issued_for_another_statement": "the entry that is to say which file was issued is about another statement",
+        "issued_another_file": "the picture in it is not the one that was issued",
+        "picture_changed": "the picture in it has other pixels than its report names",
+        "drawing_changed": "one of its drawings is not the one that its report names",
+    }
+)
 """Codes that speak against a document, in half a sentence."""
 
 Document = Literal["intact", "altered", "unsigned", "unreadable", "none"]
@@ -95,12 +104,15 @@ class ReportAnswers(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReportVerification(msgspec.Struct, frozen=True, kw_only=True):
-    """All that one look at a report document found. `picture` is what `lawful verify` finds of the picture in it."""
+    """All that one look at a report document found. `picture` is what `lawful verify` finds of the picture in it.
+    `claim_id` and `outcome` are a claim's; `record_id` is then the record claimed on."""
 
     verdict: str
     form: Form
     document_sha256: str
-    record_id: str
+    record_id: str | None
+    claim_id: str | None
+    outcome: str | None
     origin: str
     answers: ReportAnswers
     signer: str | None
@@ -117,9 +129,9 @@ class Opened:
     """A document taken apart: what it carries, and its PDF where it has one."""
 
     form: Form
-    dossier: Dossier
+    dossier: AnyDossier
     pdf: bytes | None
-    beside: Dossier | None = None  # what lies beside the PDF in a zip
+    beside: AnyDossier | None = None  # what lies beside the PDF in a zip
 
 
 def open_document(data: bytes) -> Opened:
@@ -134,7 +146,7 @@ def open_document(data: bytes) -> Opened:
     return Opened(form, beside if pdf is None else _attached(pdf), pdf, beside)
 
 
-def _attached(pdf: bytes) -> Dossier:
+def _attached(pdf: bytes) -> AnyDossier:
     return dossier_of(attachments(pdf, MAX_PARTS, MAX_DOCUMENT_BYTES))
 
 
@@ -148,43 +160,47 @@ def check_document(
     """
     opened = open_document(data)
     dossier = opened.dossier
-    body = read_report(_part(dossier, parts.REPORT))
     signature = read_signature(opened.pdf, roots_pem=roots_pem, now=now) if opened.pdf is not None else None
-    claim, history = read_assertion(_assertion(dossier, body), None, body.image.pixel_sha256, trust)
     picture = _picture(dossier, trust, roots_pem, now, session)
+    said = _of_claim(dossier, picture, trust) if isinstance(dossier, ClaimDossier) else _of_record(
+        dossier, picture, trust
+    )  # fmt: skip
+    claim, history = said.claim, said.history
     stamped_at, stamp = _timestamp(dossier, trust, roots_pem)
     announced = _announced(signature, history)
-    results: list[tuple[Result, str]] = [
-        _whole(signature),
-        _signer(signature),
-        announced,
-        _pages(opened, believed=announced[0] == "pass" or (signature is not None and signature.signer == "trusted")),
-        _beside(opened),
-        link(claim.proof_code, good="inclusion_proven"),
-        link(witness_code(claim), good="witnessed"),
-        link(claim.key_code, good="statement_key_announced"),
-        link(claim.report_code, good="report_matches"),
-        link(claim.pixels_code, good="pixels_match"),
-        _receipt(dossier, claim, history),
-        _issued(dossier, body, picture, claim, history, trust),
-        _drawings(dossier, body),
-        stamp,
-    ]
-    fault = next((code for result, code in results if result == "fail"), None)
+    believed = announced[0] == "pass" or (signature is not None and signature.signer == "trusted")
+    results = {
+        17: _whole(signature),
+        18: _signer(signature),
+        19: announced,
+        20: _pages(opened, believed=believed),
+        21: _beside(opened),
+        22: link(claim.proof_code, good="inclusion_proven"),
+        23: link(witness_code(claim), good="witnessed"),
+        24: link(claim.key_code, good="statement_key_announced"),
+        25: link(claim.report_code, good="report_matches"),
+        27: _receipt(dossier, claim, history),
+        29: _drawings(dossier, said.body.evidence),
+        30: stamp,
+    } | said.results
+    names = dict(enumerate((*REPORT_CHECKS, *CLAIM_CHECKS), start=len(CHECKS) + 1))
     checks = [
-        Check(step=number, name=name, result=result, code=code)
-        for number, (name, (result, code)) in enumerate(zip(REPORT_CHECKS, results, strict=True), start=len(CHECKS) + 1)
+        Check(step=number, name=names[number], result=result, code=code)
+        for number, (result, code) in sorted(results.items())
     ]
+    fault = next((check.code for check in checks if check.result == "fail"), None)
     answers = ReportAnswers(
         document=signature.whole if signature is not None else "none",
         signer=signature.signer if signature is not None else "not_checked",
         report=_report_answer(claim, fault),
     )
     return ReportVerification(
-        verdict=_verdict(answers, claim, fault, {code for _, code in results}),
+        verdict=_verdict(said.body, answers, claim, fault, {check.code for check in checks}),
         form=opened.form,
         document_sha256=hashlib.sha256(data).hexdigest(),
-        record_id=body.record_id,
+        record_id=said.record_id,
+        claim_id=said.claim_id,
+        outcome=said.outcome,
         origin=plain(claim.proof.origin if claim.proof is not None else dossier.facts.origin),
         answers=answers,
         signer=signature.signer_name if signature is not None else None,
@@ -195,6 +211,37 @@ def check_document(
         checks=[*(picture.checks if picture is not None else []), *checks],
         checked_at=now.isoformat(),
     )
+
+
+@dataclass(frozen=True)
+class _Said:
+    """The report in a document and what the log's word on it is worth, with the checks that only its kind has."""
+
+    body: ReportBody | ClaimReportBody
+    claim: LedgerClaim
+    history: KeyHistory | None
+    results: dict[int, tuple[Result, str]]
+    record_id: str | None
+    claim_id: str | None = None
+    outcome: str | None = None
+
+
+def _of_record(dossier: Dossier, picture: Verification | None, trust: Trust) -> _Said:
+    body = read_report(dossier.part(parts.REPORT))
+    claim, history = read_assertion(_assertion(dossier, body), None, body.image.pixel_sha256, trust)
+    results = {
+        PIXELS_CHECK: link(claim.pixels_code, good="pixels_match"),
+        ISSUED_CHECK: _issued(dossier, body, picture, claim, history, trust),
+    }
+    return _Said(body, claim, history, results, body.record_id)
+
+
+def _of_claim(dossier: ClaimDossier, picture: Verification | None, trust: Trust) -> _Said:
+    body = read_claim_report(dossier.part(parts.REPORT))
+    claim, history = prove_decision(dossier, trust)
+    own = check_claim(dossier, body, picture, history, trust)
+    results = dict(enumerate(own, start=len(CHECKS) + len(REPORT_CHECKS) + 1))
+    return _Said(body, claim, history, results, body.claim.about, body.claim.claim_id, body.decision.outcome)
 
 
 def is_bad(found: ReportVerification) -> bool:
@@ -251,25 +298,14 @@ def _beside(opened: Opened) -> tuple[Result, str]:
 # ---- the log's word --------------------------------------------------------------------------------------------------
 
 
-def _part(dossier: Dossier, name: str) -> bytes:
-    try:
-        return dossier.parts[name]
-    except KeyError:
-        raise BadRequest(
-            f"the document lacks its part {name}",
-            code="report_document_malformed",
-            next_step="take the PDF, zip or JSON as `lawful report` wrote it, unchanged",
-        ) from None
-
-
 def _assertion(dossier: Dossier, body: ReportBody) -> dict[str, Any]:
     """The parts in the form of a credential's ledger assertion, which is checked the same way."""
     return {
-        "statement": base64.b64encode(_part(dossier, parts.STATEMENT)).decode(),
+        "statement": base64.b64encode(dossier.part(parts.STATEMENT)).decode(),
         "salt": dossier.facts.salt,
-        "tlog_proof": _part(dossier, parts.PROOF).decode("utf-8", "replace"),
-        "keys": _json(_part(dossier, parts.KEYS)),
-        "report_sha256": hashlib.sha256(_part(dossier, parts.REPORT)).hexdigest(),
+        "tlog_proof": dossier.part(parts.PROOF).decode("utf-8", "replace"),
+        "keys": _json(dossier.part(parts.KEYS)),
+        "report_sha256": hashlib.sha256(dossier.part(parts.REPORT)).hexdigest(),
         "record_id": body.record_id,
     }
 
@@ -281,7 +317,7 @@ def _json(data: bytes) -> Any:
         return ()  # neither absent nor a list: malformed
 
 
-def _receipt(dossier: Dossier, claim: LedgerClaim, history: KeyHistory | None) -> tuple[Result, str]:
+def _receipt(dossier: AnyDossier, claim: LedgerClaim, history: KeyHistory | None) -> tuple[Result, str]:
     if parts.RECEIPT not in dossier.parts or history is None:
         return "skip", "not_checked"
     for (use, _), key in history.keys.items():
@@ -310,7 +346,7 @@ def _issued(
     if history is None or not claim.is_proven:
         return "skip", "not_checked"
     try:
-        entry, proof_text = _part(dossier, parts.ISSUED), _part(dossier, parts.ISSUED_PROOF)
+        entry, proof_text = dossier.part(parts.ISSUED), dossier.part(parts.ISSUED_PROOF)
         statement = parse_statement(entry)
         proof = check_tlog_proof(entry, proof_text, trust.logs)
         if statement.payload["type"] != ISSUED_TYPE:
@@ -319,7 +355,7 @@ def _issued(
         if not proof.inclusion or proof.log_key != "trusted" or key is None or key.suspect_at(proof.index):
             return "fail", "issued_entry_not_proven"
         check_signature(statement, key.public_key)
-        if statement.payload["leaf"] != merkle.leaf_hash(_part(dossier, parts.STATEMENT)).hex():
+        if statement.payload["leaf"] != merkle.leaf_hash(dossier.part(parts.STATEMENT)).hex():
             return "fail", "issued_for_another_statement"
         return _is_issued(dossier, picture, statement.payload["commitments"])
     except (KeyError, TypeError, ValueError, StatementError, NoteError, BadRequest):
@@ -339,8 +375,8 @@ def _is_issued(dossier: Dossier, picture: Verification | None, committed: dict[s
     return "pass", "issued_file"
 
 
-def _drawings(dossier: Dossier, body: ReportBody) -> tuple[Result, str]:
-    matches = body.evidence.copy.matches if body.evidence.copy is not None else []
+def _drawings(dossier: AnyDossier, evidence: Evidence) -> tuple[Result, str]:
+    matches = evidence.copy.matches if evidence.copy is not None else []
     named = {match_name(match.picture): match.picture for match in matches if match.picture}
     if any(name.startswith("match-") and name not in named for name in dossier.parts):
         return "fail", "drawing_changed"
@@ -352,7 +388,7 @@ def _drawings(dossier: Dossier, body: ReportBody) -> tuple[Result, str]:
     return ("pass", "drawings_match") if set(named) <= set(dossier.parts) else ("info", "drawing_missing")
 
 
-def _timestamp(dossier: Dossier, trust: Trust, roots_pem: str) -> tuple[dt.datetime | None, tuple[Result, str]]:
+def _timestamp(dossier: AnyDossier, trust: Trust, roots_pem: str) -> tuple[dt.datetime | None, tuple[Result, str]]:
     """An authority that the checker does not know shows nothing, and contradicts nothing."""
     if parts.TIMESTAMP not in dossier.parts or parts.TIMESTAMP_PROOF not in dossier.parts:
         return None, ("info", "no_timestamp")
@@ -360,7 +396,7 @@ def _timestamp(dossier: Dossier, trust: Trust, roots_pem: str) -> tuple[dt.datet
         return None, ("info", "timestamp_root_not_given")
     try:
         proof_text = dossier.parts[parts.TIMESTAMP_PROOF]
-        proof = check_tlog_proof(_part(dossier, parts.STATEMENT), proof_text, trust.logs)
+        proof = check_tlog_proof(dossier.part(parts.STATEMENT), proof_text, trust.logs)
         if not proof.inclusion or proof.log_key != "trusted":
             return None, ("info", "timestamp_of_an_unproven_tree")
         text = TlogProof.parse(proof_text).note.text
@@ -373,7 +409,7 @@ def _timestamp(dossier: Dossier, trust: Trust, roots_pem: str) -> tuple[dt.datet
 
 
 def _picture(
-    dossier: Dossier, trust: Trust, roots_pem: str, now: dt.datetime, session: Session | None
+    dossier: AnyDossier, trust: Trust, roots_pem: str, now: dt.datetime, session: Session | None
 ) -> Verification | None:
     if dossier.picture is None:
         return None
@@ -404,7 +440,9 @@ def _report_answer(claim: LedgerClaim, fault: str | None) -> Literal["recorded",
     return "recorded" if claim.is_proven else "not_checked"
 
 
-def _verdict(answers: ReportAnswers, claim: LedgerClaim, fault: str | None, codes: set[str]) -> str:
+def _verdict(
+    body: ReportBody | ClaimReportBody, answers: ReportAnswers, claim: LedgerClaim, fault: str | None, codes: set[str]
+) -> str:
     """One sentence for somebody who reads no more."""
     if fault is not None:
         return f"Do not rely on this document: {FAULTS.get(fault, fault)}."
@@ -420,6 +458,16 @@ def _verdict(answers: ReportAnswers, claim: LedgerClaim, fault: str | None, code
     drawn = open_end if "drawn_by_another_version" in codes else ""
     assert claim.proof is not None
     return (
-        f"The log {plain(claim.proof.origin)} holds the statement about this very report, {proven_by(claim)}; "
-        f"{document}{by}{file}{drawn}."
+        f"{_decided(body)}The log {plain(claim.proof.origin)} holds the statement about this very report, "
+        f"{proven_by(claim)}; {document}{by}{file}{drawn}."
+    )
+
+
+def _decided(body: ReportBody | ClaimReportBody) -> str:
+    if isinstance(body, ReportBody):
+        return ""
+    decision = body.decision
+    return (
+        f"The claim “{CLAIM_KINDS[body.claim.kind]}” is {decision.outcome}; that the claimant is the artist is"
+        f" {decision.claimant}. "
     )

@@ -16,6 +16,12 @@ base64 in the JSON bundle; `ledger.reports.forms`):
     timestamp.tlog-proof  statement's proof under that checkpoint
     match-<sha256>.png    drawings of matched regions, as the report's evidence names them
 
+That is a record's. A claim's (`ledger.reports.claim_dossier`) has its report and the decision's entry in these places,
+the record's file as picture where it is about a record, no `issued.*`, and
+
+    steps.json            the claim's steps so far: each one's entry, its proof, and what was said where the report
+                          does not hold it (answers and appeals)
+
 All proofs but the timestamp's end in one checkpoint. A dossier is gathered once, when the report document is first
 wanted: a later one would tell a later state of the log.
 
@@ -24,7 +30,7 @@ What it does not prove: anything that happened after it was drawn up, a stolen k
 
 import hashlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version as installed_version
@@ -38,7 +44,7 @@ from attribution.evidence import Evidence
 from ledger import lookup
 from ledger.credentials.read import trust_list
 from ledger.database.tables.records import Picture, Record
-from ledger.errors import NotFound
+from ledger.errors import BadRequest, NotFound
 from ledger.keys.ring import leaf_kid
 from ledger.log import entries
 from ledger.log.entries import Inclusion
@@ -55,10 +61,11 @@ from ledger.verify import Verification, verify
 from models.images import Limits
 
 DOSSIER = "lawful-ledger/dossier/1"
+CLAIM_DOSSIER = "lawful-ledger/claim-dossier/1"
 MAX_PICTURE_BYTES = 16 * 2**20
 """Above it the picture is left out and said to be: many readers of mail and PDF stop near 20 MB."""
 
-FACTS, REPORT, KEYS = "dossier.json", "report.json", "keys.json"
+FACTS, REPORT, KEYS, STEPS = "dossier.json", "report.json", "keys.json", "steps.json"
 STATEMENT, PROOF, RECEIPT = "statement.cose", "statement.tlog-proof", "statement.receipt"
 ISSUED, ISSUED_PROOF = "issued.cose", "issued.tlog-proof"
 TIMESTAMP, TIMESTAMP_PROOF = "timestamp.tsr", "timestamp.tlog-proof"
@@ -74,7 +81,7 @@ def match_name(sha256: str) -> str:
     return f"match-{sha256}.png"
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
+class Facts(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=DOSSIER):
     """dossier.json. `look` is what `ledger.verify` found of the issued file at `drawn_up_at`, with the ledger's own
     keys.
 
@@ -84,7 +91,6 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     again.
     """
 
-    schema: str
     software: str
     drawn_up_at: str
     record_id: str
@@ -98,9 +104,34 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     parts: dict[str, str]
 
 
+class ClaimFacts(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=CLAIM_DOSSIER):
+    """dossier.json of a claim, as it stood after step number `step`; what `Facts` has too means the same.
+
+    `about` is the record claimed on, and `media_type` its file's: null where the image was handed in, which is not in
+    here. `work`: title and artist of the work named, null where it is not on record or may not be named. `witnessed`:
+    whether the checkpoint of all proofs had enough witnesses' signatures. What has a default is not in the signed JSON
+    report, which has no pages.
+    """
+
+    claim_id: str
+    about: str | None
+    origin: str
+    salt: str
+    parts: dict[str, str]
+    software: str = ""
+    drawn_up_at: str = ""
+    step: int = 0
+    work: str | None = None
+    public_url: str = ""
+    log_vkey: str = ""
+    root_pem: str = ""
+    media_type: str | None = None
+    witnessed: bool = False
+
+
 @dataclass(frozen=True)
 class Dossier:
-    """The parts by name, dossier.json apart."""
+    """A record's parts by name, dossier.json apart."""
 
     facts: Facts
     parts: Mapping[str, bytes]
@@ -108,27 +139,77 @@ class Dossier:
     @property
     def files(self) -> dict[str, bytes]:
         """Every part by name, dossier.json first and the others in a fixed order."""
-        facts = rfc8785.dumps(msgspec.to_builtins(self.facts))
-        return {FACTS: facts} | {name: self.parts[name] for name in sorted(self.parts)}
+        return _files(self.facts, self.parts)
 
     @property
     def picture(self) -> bytes | None:
         """The issued file, None where it was too large."""
         return self.parts.get(picture_name(self.facts.media_type))
 
+    def part(self, name: str) -> bytes:
+        """Raises BadRequest `report_document_malformed` where it is missing."""
+        return _part(self.parts, name)
+
+
+@dataclass(frozen=True)
+class ClaimDossier:
+    """A claim's parts by name, dossier.json apart."""
+
+    facts: ClaimFacts
+    parts: Mapping[str, bytes]
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """As `Dossier.files`."""
+        return _files(self.facts, self.parts)
+
+    @property
+    def picture(self) -> bytes | None:
+        """The file of the record claimed on, None without one or where it was too large."""
+        return self.parts.get(picture_name(self.facts.media_type)) if self.facts.media_type is not None else None
+
+    def part(self, name: str) -> bytes:
+        """As `Dossier.part`."""
+        return _part(self.parts, name)
+
+
+AnyDossier = Dossier | ClaimDossier
+
+
+def _files(facts: Facts | ClaimFacts, parts: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {FACTS: rfc8785.dumps(msgspec.to_builtins(facts))} | {name: parts[name] for name in sorted(parts)}
+
+
+def _part(parts: Mapping[str, bytes], name: str) -> bytes:
+    try:
+        return parts[name]
+    except KeyError:
+        raise BadRequest(
+            f"the document lacks its part {name}",
+            code="report_document_malformed",
+            next_step="take the PDF, zip or JSON as it was written, unchanged",
+        ) from None
+
+
+def digests(parts: Mapping[str, bytes]) -> dict[str, str]:
+    """The SHA-256 of each part, as dossier.json holds them."""
+    return {name: hashlib.sha256(parts[name]).hexdigest() for name in sorted(parts)}
+
 
 @lru_cache(maxsize=1)
 def software() -> str:
     """What draws reports here, the pages' own sources and fonts by digest: another version may draw other pages from
     the same dossier."""
-    sources = [*sorted(_HERE.glob("fonts/*")), *(_HERE / name for name in _DRAWING)]
+    sources = [*sorted(_HERE.glob("fonts/*")), *sorted(_HERE.glob("*.typ")), *(_HERE / name for name in _DRAWING)]
     digest = hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in sources)).hexdigest()
     versions = [f"{name} {installed_version(name)}" for name in ("lawful-ledger", "typst", "pillow")]
     return ", ".join([*versions, f"pages {digest[:16]}"])
 
 
 _HERE = Path(__file__).resolve().parent
-_DRAWING = ("report.typ", "pages.py", "lettering.py", "render.py", "../web/wording.py", "../../attribution/wording.py")
+_DRAWING = (
+    "pages.py", "claim_pages.py", "lettering.py", "render.py", "../web/wording.py", "../../attribution/wording.py"
+)  # fmt: skip
 
 
 def gather(session: Session, runtime: Runtime, record_id: uuid.UUID) -> Dossier:
@@ -146,36 +227,18 @@ def gather(session: Session, runtime: Runtime, record_id: uuid.UUID) -> Dossier:
     assert record.leaf_hash is not None
     assert record.issued_leaf is not None
     assert record.issued_statement is not None
-    place, issued = _places(session, runtime.shard, record.leaf_hash, record.issued_leaf)
-    receipts, credential = runtime.keys.receipts, runtime.keys.credential
-    keys = announcements(
-        session,
-        runtime.shard,
-        place,
-        statement_kid=parse_statement(record.statement).kid,
-        certificate_sha256=leaf_kid(credential.certificates_pem),
-        also=[
-            ("receipts", receipt_key_id(receipts.public_key_der)),
-            ("statements", parse_statement(record.issued_statement).kid),
-        ],
-    )
-    size, root = place.head.size, place.head.root
+    (place, issued), _ = places(session, runtime.shard, [record.leaf_hash, record.issued_leaf])
     parts = {
         REPORT: body,
-        STATEMENT: record.statement,
-        PROOF: place.tlog_proof,
-        RECEIPT: sign_receipt(place.index, size, place.path, root, receipts, runtime.settings.origin),
         ISSUED: record.issued_statement,
         ISSUED_PROOF: issued.tlog_proof,
-        KEYS: rfc8785.dumps(keys),
-        **_timestamp(session, runtime.shard, place.index),
-        **_drawings(session, record_id, body),
+        **proved(session, runtime, record.statement, place, [record.issued_statement]),
+        **drawings(session, record_id, read_report(body).evidence),
     }
     if len(data) <= MAX_PICTURE_BYTES:
         parts[picture_name(media_type)] = data
     return Dossier(
         Facts(
-            schema=DOSSIER,
             software=software(),
             drawn_up_at=runtime.clock().replace(microsecond=0).isoformat(),
             record_id=str(record_id),
@@ -186,27 +249,55 @@ def gather(session: Session, runtime: Runtime, record_id: uuid.UUID) -> Dossier:
             salt=record.salt.hex(),
             media_type=media_type,
             look=_look(session, runtime, data, record_id, read_report(body).evidence),
-            parts={name: hashlib.sha256(parts[name]).hexdigest() for name in sorted(parts)},
+            parts=digests(parts),
         ),
         parts,
     )
 
 
-def _places(session: Session, shard: str, leaf: bytes, issued: bytes) -> tuple[Inclusion, Inclusion]:
-    """Where the statement and the entry of its issuing stand under one checkpoint: the newest that witnesses have
-    signed where that covers both, otherwise the newest."""
+def places(session: Session, shard: str, leaves: Sequence[bytes]) -> tuple[list[Inclusion], bool]:
+    """Where these entries stand under one checkpoint, and whether that one is witnessed: the newest that witnesses have
+    signed where it covers all of them, otherwise the newest. Raises NotFound `proof_pending`."""
     for witnessed in (True, False):
         try:
-            second = entries.inclusion(session, shard, issued, witnessed=witnessed)
-            first = entries.find(session, shard, leaf, witnessed=witnessed)
+            last = entries.inclusion(session, shard, leaves[-1], witnessed=witnessed)
         except NotFound:
             continue
-        if first is not None and first.checkpoint == second.head.note:
-            path = entries.inclusion_by_index(session, shard, first.index, second.head.size).path
-            return Inclusion(first.index, leaf, path, second.head), second
-    raise NotFound(
-        "no published checkpoint covers this record yet", code="proof_pending", next_step="ask again in a moment"
+        found = [entries.find(session, shard, leaf, witnessed=witnessed) for leaf in leaves[:-1]]
+        indexes = [each.index for each in found if each is not None and each.checkpoint == last.head.note]
+        if len(indexes) == len(found):
+            size = last.head.size
+            paths = [entries.inclusion_by_index(session, shard, index, size).path for index in indexes]
+            before = [Inclusion(*each, last.head) for each in zip(indexes, leaves[:-1], paths, strict=True)]
+            return [*before, last], witnessed
+    raise NotFound("no published checkpoint covers all of it yet", code="proof_pending", next_step="ask again shortly")
+
+
+def proved(
+    session: Session, runtime: Runtime, statement: bytes, place: Inclusion, also: Sequence[bytes]
+) -> dict[str, bytes]:
+    """What shows that the log holds `statement`, which stands at `place`: proof, receipt, an authority's timestamp, and
+    the announcements of the keys that sign it, the entries of `also`, the receipt and the document."""
+    receipts, credential = runtime.keys.receipts, runtime.keys.credential
+    keys = announcements(
+        session,
+        runtime.shard,
+        place,
+        statement_kid=parse_statement(statement).kid,
+        certificate_sha256=leaf_kid(credential.certificates_pem),
+        also=[
+            ("receipts", receipt_key_id(receipts.public_key_der)),
+            *(("statements", parse_statement(entry).kid) for entry in also),
+        ],
     )
+    head = place.head
+    return {
+        STATEMENT: statement,
+        PROOF: place.tlog_proof,
+        RECEIPT: sign_receipt(place.index, head.size, place.path, head.root, receipts, runtime.settings.origin),
+        KEYS: rfc8785.dumps(keys),
+        **_timestamp(session, runtime.shard, place.index),
+    }
 
 
 def _timestamp(session: Session, shard: str, index: int) -> dict[str, bytes]:
@@ -224,9 +315,9 @@ def _timestamp(session: Session, shard: str, index: int) -> dict[str, bytes]:
     return {TIMESTAMP: token, TIMESTAMP_PROOF: TlogProof(index, path, note).to_bytes()}
 
 
-def _drawings(session: Session, record_id: uuid.UUID, body: bytes) -> dict[str, bytes]:
-    copies = read_report(body).evidence.copy
-    named = [match.picture for match in copies.matches if match.picture] if copies is not None else []
+def drawings(session: Session, record_id: uuid.UUID, evidence: Evidence) -> dict[str, bytes]:
+    """The matched regions that this evidence names, as far as they were drawn for the record."""
+    named = [match.picture for match in evidence.copy.matches if match.picture] if evidence.copy is not None else []
     found = {name: session.get(Picture, (record_id, bytes.fromhex(name))) for name in named}
     return {match_name(name): picture.png for name, picture in found.items() if picture is not None}
 

@@ -10,13 +10,29 @@ import json
 import re
 import zipfile
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import rfc8785
 
+from ledger.claims.views import SIGNED_SCHEMA
 from ledger.errors import BadRequest, TooLarge
-from ledger.reports.dossier import DOSSIER, FACTS, KEYS, REPORT, Dossier, Facts
+from ledger.reports.claim_schema import read_claim_report
+from ledger.reports.dossier import (
+    CLAIM_DOSSIER,
+    DOSSIER,
+    FACTS,
+    KEYS,
+    PROOF,
+    REPORT,
+    STATEMENT,
+    AnyDossier,
+    ClaimDossier,
+    ClaimFacts,
+    Dossier,
+    Facts,
+    digests,
+)
 from ledger.reports.readme import readme
 
 Form = Literal["pdf", "zip", "json"]
@@ -50,25 +66,25 @@ def check_size(size: int) -> None:
         )
 
 
-def dossier_of(files: Mapping[str, bytes]) -> Dossier:
+def dossier_of(files: Mapping[str, bytes]) -> AnyDossier:
     """The dossier in these named parts. Raises BadRequest `report_document_malformed`."""
     if FACTS not in files or REPORT not in files:
         raise malformed(f"there is no {FACTS if FACTS not in files else REPORT} in it")
     if len(files) > MAX_PARTS or not all(_PART.fullmatch(name) for name in files):
         raise malformed("it holds too many parts, or one whose name no part has")
     try:
-        facts = msgspec.json.decode(files[FACTS], type=Facts)
+        facts = msgspec.json.decode(files[FACTS], type=Facts | ClaimFacts)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise malformed(f"its {FACTS} cannot be read: {str(error)[:200]}") from error
-    if facts.schema != DOSSIER:
-        raise malformed(f"its {FACTS} is of the form {facts.schema[:60]!r}; this program reads {DOSSIER}")
-    return Dossier(facts, {name: data for name, data in files.items() if name != FACTS})
+        forms = f"this program reads {DOSSIER} and {CLAIM_DOSSIER}"
+        raise malformed(f"its {FACTS} cannot be read ({forms}): {str(error)[:200]}") from error
+    parts = {name: data for name, data in files.items() if name != FACTS}
+    return Dossier(facts, parts) if isinstance(facts, Facts) else ClaimDossier(facts, parts)
 
 
 # ---- JSON ------------------------------------------------------------------------------------------------------------
 
 
-def to_json(dossier: Dossier) -> bytes:
+def to_json(dossier: AnyDossier) -> bytes:
     """One JSON object in RFC 8785 form: the report and the facts to be read, all else as base64 under its name.
 
     Taken out and written in RFC 8785 form again, `report` has the bytes that the logged statement commits to.
@@ -86,17 +102,23 @@ def to_json(dossier: Dossier) -> bytes:
     return rfc8785.dumps(bundle)
 
 
-def read_json(data: bytes) -> Dossier:
-    """Raises BadRequest `report_document_malformed`, and `report_without_proofs` for a bare canonical report."""
+def read_json(data: bytes) -> AnyDossier:
+    """A bundle, or the signed report of a claim as `lawful dispute` writes it.
+
+    Raises BadRequest `report_document_malformed`, and `report_without_proofs` for a bare canonical report.
+    """
     try:
         said = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise malformed("it is no JSON") from error
-    if isinstance(said, dict) and str(said.get("schema", "")).startswith("lawful-ledger/report/"):
+    schema = str(said.get("schema", "")) if isinstance(said, dict) else ""
+    if schema == SIGNED_SCHEMA:
+        return _signed_claim(said)
+    if schema.startswith(("lawful-ledger/report/", "lawful-ledger/claim-report/")):
         raise BadRequest(
             "this is the bare report: nothing in it shows that a log holds a statement about it",
             code="report_without_proofs",
-            next_step="ask for the whole with `lawful report RECORD -o report.json`, or for the PDF",
+            next_step="ask for the whole with `lawful report ID -o report.json`, or for the PDF",
         )
     if not isinstance(said, dict) or said.get("schema") != BUNDLE or not isinstance(said.get("parts"), dict):
         raise malformed(f"it is no JSON of the form {BUNDLE}")
@@ -111,10 +133,33 @@ def read_json(data: bytes) -> Dossier:
     return dossier_of(files)
 
 
+def _signed_claim(said: dict[str, Any]) -> ClaimDossier:
+    """As much of a claim's dossier as its signed report holds: the decision and its proof, without the other steps."""
+    try:
+        parts = {
+            REPORT: rfc8785.dumps(said["report"]),
+            STATEMENT: base64.b64decode(said["statement"], validate=True),
+            PROOF: str(said["tlog_proof"]).encode(),
+            KEYS: rfc8785.dumps(said["keys"]),
+        }
+        salt = str(said["salt"])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise malformed("one of its parts cannot be read") from error
+    body = read_claim_report(parts[REPORT])
+    facts = ClaimFacts(
+        claim_id=body.claim.claim_id,
+        about=body.claim.about,
+        origin=body.log.origin,
+        salt=salt,
+        parts=digests(parts),
+    )
+    return ClaimDossier(facts, parts)
+
+
 # ---- zip -------------------------------------------------------------------------------------------------------------
 
 
-def to_zip(dossier: Dossier, pdf: bytes) -> bytes:
+def to_zip(dossier: AnyDossier, pdf: bytes) -> bytes:
     """The evidence zip: README.txt for an expert of the court, report.pdf as signed, and every part as a file.
 
     The same dossier and PDF give the same bytes.
@@ -131,7 +176,7 @@ def to_zip(dossier: Dossier, pdf: bytes) -> bytes:
     return out.getvalue()
 
 
-def read_zip(data: bytes) -> tuple[Dossier, bytes | None]:
+def read_zip(data: bytes) -> tuple[AnyDossier, bytes | None]:
     """The dossier and the PDF in an evidence zip. Raises as `dossier_of` and `check_size`; no file is written."""
     files: dict[str, bytes] = {}
     try:

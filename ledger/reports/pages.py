@@ -1,6 +1,7 @@
-"""What stands on a report's pages, as plain data for `report.typ`. No look-ups, no clock: all of it is the dossier's.
+"""What stands on a record's pages, as plain data for `report.typ`. No look-ups, no clock: all of it is the dossier's.
 
-Every text that somebody else may have written goes through `ledger.reports.lettering`.
+A claim's are `ledger.reports.claim_pages`, with the same sections where both have them. Every text that somebody
+else may have written goes through `ledger.reports.lettering`.
 """
 
 import datetime as dt
@@ -20,8 +21,10 @@ from ledger.reports.dossier import (
     RECEIPT,
     REPORT,
     STATEMENT,
+    STEPS,
     TIMESTAMP,
     TIMESTAMP_PROOF,
+    AnyDossier,
     Dossier,
     match_name,
     picture_name,
@@ -44,6 +47,7 @@ PARTS = {
     RECEIPT: "the log's receipt for the statement (COSE, RFC 9942)",
     ISSUED: "the entry that says which file was issued",
     ISSUED_PROOF: "the log's proof that it holds that entry",
+    STEPS: "the claim's steps: the log's entries with their proofs, and what was said",
     KEYS: "the log's entries that announce the keys behind all of this, with their proofs",
     TIMESTAMP: "an authority's timestamp of a checkpoint over the statement (RFC 3161)",
     TIMESTAMP_PROOF: "the log's proof of the statement under that checkpoint",
@@ -62,14 +66,13 @@ def page_data(dossier: Dossier) -> Data:
     facts, body = dossier.facts, read_report(dossier.parts[REPORT])
     proof = TlogProof.parse(dossier.parts[PROOF])
     record = next(iter(facts.look.records), None)
-    made_on = _day(body.created_at)
+    made_on = day(body.created_at)
     return {
+        "label": "SIGNED REPORT OF A PUBLIC RECORD",
+        "subject": "Record",
         "title": f"Report on a picture {'generated' if body.kind == 'generation' else 'stamped'} on {made_on}",
-        "record": shown(facts.record_id, run=MOST),
-        "origin": shown(facts.origin),
+        "id": shown(facts.record_id, run=MOST),
         "index": f"{proof.index:,}",
-        "drawn_up": _moment(facts.drawn_up_at),
-        "software": shown(facts.software),
         "verdict": {"text": shown(facts.look.verdict, 600), "tone": _tone("ledger", facts.look)},
         "finding": shown(body.evidence.statement, 900),
         "picture": {
@@ -79,26 +82,41 @@ def page_data(dossier: Dossier) -> Data:
             + ("The file itself is attached." if dossier.picture else "The file is too large to be attached."),
         },
         "facts": _facts(dossier, body, proof.index, record),
-        "answers": _answers(facts.look),
-        "evidence": _evidence(dossier, body.evidence),
-        "not_proven": [shown(each, 600) for each in dict.fromkeys([*body.not_proven, *body.evidence.not_proven])],
-        "checks": [
-            {
-                "step": str(check.step),
-                "name": shown(check.name),
-                "result": wording.RESULTS[check.result],
-                "tone": RESULT_TONES[check.result],
-                "code": shown(check.code, 160) if " " not in check.code else "see above",
-            }
-            for check in facts.look.checks
-        ],
+        "record": {"answers": _answers(facts.look), "checks": _checks(facts.look)},
+        "claim": None,
+        **every_report(dossier, body.evidence, body.not_proven),
+    }
+
+
+def every_report(dossier: AnyDossier, evidence: Evidence, not_proven: list[str]) -> Data:
+    """The sections that a record's and a claim's report share."""
+    facts = dossier.facts
+    return {
+        "origin": shown(facts.origin),
+        "drawn_up": moment(facts.drawn_up_at),
+        "software": shown(facts.software),
+        "evidence": _evidence(dossier, evidence),
+        "not_proven": [shown(each, 600) for each in dict.fromkeys([*not_proven, *evidence.not_proven])],
         "attached": [
             {"name": shown(name, run=MOST), "bytes": f"{len(data):,}", "meaning": part_meaning(name)}
             for name, data in dossier.files.items()
         ],
         "keys": {"log": shown(facts.log_vkey, run=MOST), "url": shown(facts.public_url)},
-        "picture_name": shown(picture_name(facts.media_type)),
+        "picture_name": shown(picture_name(facts.media_type)) if facts.media_type is not None else "",
     }
+
+
+def _checks(look: Verification) -> list[Data]:
+    return [
+        {
+            "step": str(check.step),
+            "name": shown(check.name),
+            "result": wording.RESULTS[check.result],
+            "tone": RESULT_TONES[check.result],
+            "code": shown(check.code, 160) if " " not in check.code else "see above",
+        }
+        for check in look.checks
+    ]
 
 
 def _tone(question: str, look: Verification) -> str:
@@ -116,15 +134,18 @@ def _answers(look: Verification) -> list[Data]:
     return answers
 
 
-_WITNESSED = {
+WITNESSED = {
     True: "yes, enough of the log's witnesses have cosigned it",
     False: "not when this was drawn up: the operator could show others another log",
 }
-_UNSTAMPED = "none: the times here are the ledger's own word"
+STAMPED = {
+    True: "an authority stamped the log with this entry in it",
+    False: "none: the times here are the ledger's own word",
+}
 
 
 def _facts(dossier: Dossier, body: ReportBody, index: int, record: RecordView | None) -> list[Data]:
-    facts, made, stamped = dossier.facts, body.made, TIMESTAMP in dossier.parts
+    facts, made = dossier.facts, body.made
     model = made.model or {}
     rows: list[tuple[str, str | None, bool]] = [
         ("Made", made.by, False),
@@ -132,16 +153,21 @@ def _facts(dossier: Dossier, body: ReportBody, index: int, record: RecordView | 
         ("Model weights", model.get("weights_sha256"), True),
         ("With, as declared", made.declared_model, False),
         ("Seed", made.seed, True),
-        ("Recorded", _moment(body.created_at), False),
-        ("Issued", _moment(record.issued_at) if record is not None and record.issued_at else None, False),
+        ("Recorded", moment(body.created_at), False),
+        ("Issued", moment(record.issued_at) if record is not None and record.issued_at else None, False),
         ("Entry of the log", f"{index:,} of {facts.origin}", False),
-        ("Witnessed", _WITNESSED[record is not None and record.log is not None and record.log.witnessed], False),
-        ("Timestamp", "an authority stamped the log with this entry in it" if stamped else _UNSTAMPED, False),
+        ("Witnessed", WITNESSED[record is not None and record.log is not None and record.log.witnessed], False),
+        ("Timestamp", STAMPED[TIMESTAMP in dossier.parts], False),
         ("SHA-256 of the file", facts.look.file_sha256, True),
         ("SHA-256 of its pixels", body.image.pixel_sha256, True),
         ("ISCC", body.image.iscc, True),
         ("Record", facts.record_id, True),
     ]
+    return fact_rows(rows)
+
+
+def fact_rows(rows: Iterable[tuple[str, str | None, bool]]) -> list[Data]:
+    """Rows of (label, value, whether it is a digest or an id); those without a value are left out."""
     return [
         {"label": label, "value": shown(value, run=MOST if mono else RUN), "mono": mono}
         for label, value, mono in rows
@@ -152,7 +178,7 @@ def _facts(dossier: Dossier, body: ReportBody, index: int, record: RecordView | 
 # ---- the evidence, axis by axis --------------------------------------------------------------------------------------
 
 
-def _evidence(dossier: Dossier, evidence: Evidence) -> Data:
+def _evidence(dossier: AnyDossier, evidence: Evidence) -> Data:
     tells = wording.tells(evidence)
     return {
         "snapshot": _snapshot(evidence),
@@ -217,7 +243,7 @@ def _gate(evidence: Evidence) -> Data | None:
     }
 
 
-def _copies(dossier: Dossier, axis: CopyAxis) -> Data:
+def _copies(dossier: AnyDossier, axis: CopyAxis) -> Data:
     return {
         "none": f"None among {count(axis.searched, 'work')}, all of which were looked at.",
         "matches": [_match(dossier, match) for match in axis.matches[:MOST_MATCHES]],
@@ -229,7 +255,7 @@ def _copies(dossier: Dossier, axis: CopyAxis) -> Data:
     }
 
 
-def _match(dossier: Dossier, match: CopyMatch) -> Data:
+def _match(dossier: AnyDossier, match: CopyMatch) -> Data:
     drawn = match.picture is not None and match_name(match.picture) in dossier.parts
     return {
         "title": shown(credit(match.title, match.artist)),
@@ -306,9 +332,11 @@ def _time(text: str, form: Callable[[dt.datetime], str]) -> str:
         return shown(text, 40)  # somebody else's file
 
 
-def _moment(text: str) -> str:
+def moment(text: str) -> str:
+    """A time for people, in UTC."""
     return _time(text, lambda at: f"{at.day} {at:%B %Y, %H:%M:%S} UTC")
 
 
-def _day(text: str) -> str:
+def day(text: str) -> str:
+    """A day for people, in UTC."""
     return _time(text, lambda at: f"{at.day} {at:%B %Y}")

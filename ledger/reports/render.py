@@ -18,7 +18,8 @@ import typst
 from PIL import Image
 
 from ledger.errors import BadRequest
-from ledger.reports.dossier import Dossier
+from ledger.reports.claim_pages import claim_page_data
+from ledger.reports.dossier import AnyDossier, ClaimDossier
 from ledger.reports.forms import malformed
 from ledger.reports.lettering import FONTS
 from ledger.reports.pages import page_data, part_meaning
@@ -41,10 +42,10 @@ MEDIA_TYPES = {
 }
 
 
-def render(dossier: Dossier) -> bytes:
+def render(dossier: AnyDossier) -> bytes:
     """The unsigned PDF. Raises BadRequest `report_document_malformed` for a dossier (a stranger's) that cannot be
-    drawn, and as `page_data`."""
-    data = page_data(dossier)
+    drawn, and as `page_data` and `claim_page_data`."""
+    data = claim_page_data(dossier) if isinstance(dossier, ClaimDossier) else page_data(dossier)
     files = dossier.files
     data["files"] = [
         {"name": name, "type": MEDIA_TYPES.get(name.rpartition(".")[2], "application/octet-stream"),
@@ -61,7 +62,8 @@ def render(dossier: Dossier) -> bytes:
             (folder / "shown.rgb").write_bytes(pixels)
             data["picture"] |= {"width": width, "height": height}
         (folder / "data.json").write_text(json.dumps(data), encoding="ascii")
-        shutil.copyfile(TEMPLATE, folder / TEMPLATE.name)
+        for source in TEMPLATE.parent.glob("*.typ"):
+            shutil.copyfile(source, folder / source.name)
         return _compiled(folder, dossier.facts.drawn_up_at)
 
 

@@ -63,8 +63,9 @@ class SignatureReading:
     stamped_at: dt.datetime | None = None
 
 
-def sign_document(pdf: bytes, credential: CredentialKey, *, record_id: str, origin: str, tsa_url: str | None) -> bytes:
-    """The PDF with one invisible signature after its bytes. Each call gives other bytes: ECDSA, and the time of day.
+def sign_document(pdf: bytes, credential: CredentialKey, *, about: str, origin: str, tsa_url: str | None) -> bytes:
+    """The PDF of the report on `about` with one invisible signature after its bytes. Each call gives other bytes:
+    ECDSA, and the time of day.
 
     Raises Unavailable `tsa_down` where an authority is set and gives no timestamp, and as the key does.
     """
@@ -73,7 +74,7 @@ def sign_document(pdf: bytes, credential: CredentialKey, *, record_id: str, orig
         md_algorithm="sha256",
         name=f"Lawful Ledger, {origin}",
         location=origin,
-        reason=f"Report on record {record_id}",
+        reason=f"Report on {about}",
         subfilter=SigSeedSubFilter.PADES,
         certify=True,
         docmdp_permissions=MDPPerm.NO_CHANGES,

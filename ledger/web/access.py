@@ -72,6 +72,7 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("GET", "/v1/claims/rules"): ANYBODY,
     ("GET", "/v1/claims/{claim_id}"): ANYBODY,
     ("GET", "/v1/claims/{claim_id}/report"): ANYBODY,
+    ("GET", "/v1/claims/{claim_id}/report.pdf"): ANYBODY,
     ("POST", "/v1/claims/{claim_id}/answer"): WRITERS,
     ("POST", "/v1/claims/{claim_id}/appeal"): WRITERS,
     ("GET", "/v1/log"): ANYBODY,

@@ -118,6 +118,7 @@ OTHERS = (
     claiming.read_rules,
     claiming.read_claim,
     claiming.read_claim_report,
+    claiming.read_claim_report_pdf,
     claiming.answer_claim,
     claiming.appeal_claim,
 )

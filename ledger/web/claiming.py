@@ -20,6 +20,7 @@ from ledger.database.tables.works import Work
 from ledger.errors import BadRequest, NotFound
 from ledger.runtime import Runtime
 from ledger.web.problems import problems, wants_page
+from ledger.web.reading import PDF, pdf_answer
 from ledger.web.sessions import knows_sign_in, requires_sign_in
 from ledger.web.uploads import too_large
 
@@ -77,6 +78,27 @@ def read_claim_report(runtime: NamedDependency[Runtime], claim_id: FromPath[uuid
     """The report, the statement that commits to it (by the report's RFC 8785 form), salt and proof of inclusion."""
     with runtime.sessions() as session:
         return views.signed_report(session, runtime, claim_id)
+
+
+@get(
+    "/v1/claims/{claim_id:uuid}/report.pdf",
+    tags=["Reading"],
+    summary="A claim's report as a signed PDF",
+    response_description="The PDF.",
+    media_type=PDF,
+    responses=problems(404, 503),
+    sync_to_thread=True,
+)
+def read_claim_report_pdf(
+    request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], claim_id: FromPath[uuid.UUID]
+) -> Response[bytes]:
+    """PDF/A-3, with the report, the decision, every step, proofs and receipt attached: `lawful report verify` checks it
+    from itself. Drawn up and signed when it is first asked for, the same bytes until the claim moves on."""
+    from ledger.reports.document import (
+        signed_claim_pdf,  # what draws and signs is loaded by the process that first does
+    )
+
+    return pdf_answer(request, signed_claim_pdf(runtime, claim_id), f"claim-{claim_id}.pdf")
 
 
 @post(

@@ -191,10 +191,7 @@ def read_report_pdf(
     itself. Drawn up and signed when it is first asked for; the same bytes ever after."""
     from ledger.reports.document import signed_pdf  # what draws and signs is loaded by the process that first does
 
-    pdf = signed_pdf(runtime, record_id)
-    digest = hashlib.sha256(pdf).hexdigest()
-    headers = {"Content-Disposition": f'inline; filename="report-{record_id}.pdf"'}
-    return _cached(request, digest, PDF, headers) or _bytes(pdf, digest, PDF, headers)
+    return pdf_answer(request, signed_pdf(runtime, record_id), f"report-{record_id}.pdf")
 
 
 @get(
@@ -292,6 +289,13 @@ def of_kind(session: Session, record_id: uuid.UUID, kind: str) -> RecordView:
             next_step=f"it is a {view.kind}: ask /v1/{view.kind}s/{record_id}",
         )
     return view
+
+
+def pdf_answer(request: "Request[Any, Any, Any]", pdf: bytes, name: str) -> "Response[bytes]":
+    """A PDF to be shown in place, or 304 for a caller that has it."""
+    digest = hashlib.sha256(pdf).hexdigest()
+    headers = {"Content-Disposition": f'inline; filename="{name}"'}
+    return _cached(request, digest, PDF, headers) or _bytes(pdf, digest, PDF, headers)
 
 
 def _cached(

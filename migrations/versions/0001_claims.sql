@@ -117,3 +117,15 @@ CREATE TABLE claim_documents (
     PRIMARY KEY (claim_id, number),
     FOREIGN KEY (claim_id, number) REFERENCES claim_steps (claim_id, number)
 );
+
+CREATE TABLE signed_claim_reports (
+    claim_id    uuid NOT NULL,
+    number      smallint NOT NULL,
+    sha256      bytea NOT NULL,
+    pdf         bytea NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (claim_id, number),
+    FOREIGN KEY (claim_id, number) REFERENCES claim_steps (claim_id, number),
+    CONSTRAINT sha256_is_32_bytes CHECK (octet_length(sha256) = 32)
+);
+ALTER TABLE signed_claim_reports ALTER COLUMN pdf SET STORAGE EXTERNAL;

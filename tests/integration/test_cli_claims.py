@@ -97,6 +97,34 @@ def test_a_dispute_leaves_a_report_that_is_signed_and_in_the_log(lawful: Lawful,
     assert "output_exists" in refused.output
 
 
+def test_a_dispute_is_reported_as_pdf_and_zip_and_each_is_checked_offline(lawful: Lawful) -> None:
+    indexed(lawful, artists=2, each=1, side=48)
+    own = picture(100, 48)
+    vkey = json.loads(lawful("init", "--json").stdout)["log_vkey"]
+
+    def checked(file: str, exit_code: int = 0) -> Any:
+        done = lawful("report", "verify", file, "--offline", "--log-key", vkey, "--json")
+        assert done.exit_code == exit_code, done.output
+        return json.loads(done.stdout)
+
+    disputed = dispute(lawful, own, own, "Artist 1", "--kind", "mine")
+    assert checked("report.json")["outcome"] == "supported"
+    for claimant, form, outcome in (("Artist 1", "pdf", "supported"), ("A. Thief", "zip", "contradicted")):
+        words = ("--claimant", claimant, "--work", "mine.png", "--kind", "mine", "-o", f"report.{form}")
+        assert lawful("dispute", "image.png", *words).exit_code == (outcome == "contradicted")
+        found = checked(f"report.{form}")
+        assert (found["outcome"], found["answers"]["report"], found["form"]) == (outcome, "recorded", form)
+        told = lawful("report", "verify", f"report.{form}", "--offline", "--log-key", vkey)
+        assert "31 ✓ The decision is what the published rules make of the facts" in told.output
+    assert lawful("report", disputed["id"], "-o", "again.json").exit_code == 0
+    assert checked("again.json")["claim_id"] == disputed["id"]
+    changed = Path("again.json").read_text().replace('"supported"', '"inconclusive"')
+    Path("again.json").write_text(changed)
+    assert checked("again.json", exit_code=1)["answers"]["report"] == "contradicts"
+    other = lawful("dispute", "image.png", "--claimant", "x", "--work", "mine.png", "-o", "report.txt", "--json")
+    assert (other.exit_code, json.loads(other.stdout)["error"]["code"]) == (3, "report_form_unknown")
+
+
 def test_the_operator_answers_closes_and_forgets(lawful: Lawful) -> None:
     indexed(lawful, artists=2, each=1, side=48)
     claim = dispute(lawful, picture(7, 48), picture(8, 48), "Jane Doe", "--words", "my garden")["id"]

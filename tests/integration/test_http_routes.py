@@ -69,6 +69,7 @@ TABLE = {
     ("GET", "/v1/claims/rules"): ANYONE(200),
     ("GET", f"/v1/claims/{CLAIM}"): ANYONE(200),
     ("GET", f"/v1/claims/{CLAIM}/report"): ANYONE(404),  # not decided yet
+    ("GET", f"/v1/claims/{CLAIM}/report.pdf"): ANYONE(404),
     ("POST", f"/v1/claims/{CLAIM}/answer"): WRITER(409) | {"submitter": 403},  # the record is another's
     ("POST", f"/v1/claims/{CLAIM}/appeal"): WRITER(409) | {"submitter": 403},
     # For people, who are known by a cookie: no key opens these (tests/integration/test_http_claims.py).

@@ -51,7 +51,7 @@ class Reported:
 
     def signed(self, pages: bytes) -> bytes:
         """As the ledger signs, or whoever holds its certificate's key."""
-        return sign_document(pages, self.runtime.keys.credential, record_id="x", origin="x", tsa_url=None)
+        return sign_document(pages, self.runtime.keys.credential, about="x", origin="x", tsa_url=None)
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def test_a_strangers_signature_on_the_ledgers_pages_is_not_the_ledgers_whoever_t
 ) -> None:
     origin, now = reported.runtime.settings.origin, reported.runtime.clock()
     stranger = init_keys(tmp_path_factory.mktemp("stranger") / "keys", origin, now=now)
-    forged = sign_document(render(reported.dossier), stranger.credential, record_id="x", origin="x", tsa_url=None)
+    forged = sign_document(render(reported.dossier), stranger.credential, about="x", origin="x", tsa_url=None)
     found = reported.look(forged, roots=stranger.root_pem)
     assert found.answers.signer == "trusted"
     assert "certificate_not_announced" in codes(found)

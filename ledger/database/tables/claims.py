@@ -139,3 +139,19 @@ class ClaimDocument(Base):
     claim_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     number: Mapped[int] = mapped_column(sa.SmallInteger, primary_key=True, autoincrement=False)
     body: Mapped[bytes]
+
+
+class SignedClaimReport(Base):
+    """A decided claim's report as PDF, as it stood after step `number`: drawn up and signed when it was first wanted,
+    and these bytes ever after. With the claim's documents it is erased."""
+
+    __tablename__ = "signed_claim_reports"
+    __table_args__ = (
+        sa.ForeignKeyConstraint(["claim_id", "number"], ["claim_steps.claim_id", "claim_steps.number"]),
+        length_check("sha256"),
+    )
+    claim_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(sa.SmallInteger, primary_key=True, autoincrement=False)
+    sha256: Mapped[bytes]
+    pdf: Mapped[bytes]
+    created_at: Mapped[dt.datetime] = created()
