@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 import sqlalchemy as sa
@@ -26,7 +27,7 @@ from .timestamp_authority import needs_openssl, running_authority
 from .typed_pages import ROOT, Shell, Step, steps_of, variables_of
 from .witness_at_work import a_witness, policy
 
-pytestmark = [pytest.mark.postgres, needs_openssl]
+pytestmark = [pytest.mark.postgres, pytest.mark.xdist_group("verify-it-yourself"), needs_openssl]
 
 STEPS = {step.name: step for step in steps_of("verify-it-yourself.md")}
 BRING, INSTALL, FETCH = (STEPS[name] for name in ("bring", "install", "fetch"))
@@ -73,11 +74,9 @@ def stranger(
                 record_id = issue_reported(runtime)
                 _until_others_have_seen(runtime)
                 with served(runtime) as address:
-                    brought = _bring(folder, runtime, address, record_id)
-                    (folder / "root.pem").write_text(runtime.keys.root_pem)
-                    (folder / "authority.pem").write_text(authority.root_pem)
+                    _bring(folder, runtime, authority.root_pem, address, record_id)
                     variables = {"LEDGER": address, "LOG_KEY": founded.log_vkey, "WITNESS_KEY": witness.vkey}
-                    path = f"{brought}:{os.environ['PATH']}"
+                    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
                     shell = Shell(folder, path, **variables)
                     shell.type(FETCH)
     for step in CHECKS:
@@ -86,17 +85,13 @@ def stranger(
     yield Stranger(shell, variables, path)
 
 
-def _bring(folder: Path, runtime: Runtime, address: str, record_id: uuid.UUID) -> Path:
-    import httpx
-
+def _bring(folder: Path, runtime: Runtime, authority_pem: str, address: str, record_id: uuid.UUID) -> None:
     picture = httpx.get(f"{address}/v1/records/{record_id}/file", trust_env=False)
     (folder / "picture.png").write_bytes(picture.content)
+    (folder / "root.pem").write_text(runtime.keys.root_pem)
+    (folder / "authority.pem").write_text(authority_pem)
     for name in ("verify.py", "verify.mjs"):
         shutil.copy(PROGRAMS / name, folder)
-    programs = folder / "check"
-    programs.mkdir()
-    (programs / "python").symlink_to(sys.executable)
-    return programs
 
 
 def _until_others_have_seen(runtime: Runtime) -> None:
