@@ -5,7 +5,6 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -35,13 +34,12 @@ def shell(
     """The terminal in which the whole page was typed. Somebody claims the picture once it is stamped."""
     home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("terminal")
     (folder / "outside.png").write_bytes(png(3))
-    with settings_of_the_module(superuser, superuser_url, template, home) as settings:
-        settings = with_a_port(settings)
-        genesis.found(settings)
+    with settings_of_the_module(superuser, superuser_url, template, home) as given:
+        genesis.found(settings := with_a_port(given))
         with open_runtime(settings) as runtime, sequencing(runtime), served(runtime) as address, working(runtime):
-            given = {"LEDGER": address, "KEY": api_key(runtime), "TOKEN": token(runtime), "LIMIT": "1"}
-            assert variables_of(BRING) == set(given)
-            shell = Shell(folder, os.environ["PATH"], **given)
+            brought = {"LEDGER": address, "KEY": api_key(runtime), "TOKEN": token(runtime), "LIMIT": "1"}
+            assert variables_of(BRING) == set(brought)
+            shell = Shell(folder, os.environ["PATH"], **brought)
             for step in STEPS:
                 shell.type(step)
                 if step.name == "stamp":

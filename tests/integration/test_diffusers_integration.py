@@ -72,7 +72,8 @@ def test_an_image_of_ones_own_pipeline_is_recorded_with_what_made_it(
     assert (seen["found_by"], seen["answers"]["ledger"]) == ("credential", "recorded")
     assert made.path.name == f"{made.record['id']}.png"
     assert hashlib.sha256(made.path.read_bytes()).hexdigest() == made.record["file_sha256"]
-    assert made.record["made"]["declared_model"] == "atelier (seed 7, image 0, steps 2, guidance 1.5, width 64, height 64)"
+    declared = "atelier (seed 7, image 0, steps 2, guidance 1.5, width 64, height 64)"
+    assert made.record["made"]["declared_model"] == declared
 
     import torch
 

@@ -68,8 +68,8 @@ def api(
     superuser: psycopg.Connection, superuser_url: str, template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Api]:
     home = tmp_path_factory.mktemp("home")
-    with settings_of_the_module(superuser, superuser_url, template, home) as settings:
-        settings = with_a_port(settings).model_copy(update={"audit_pages_per_minute": 1_000_000})
+    with settings_of_the_module(superuser, superuser_url, template, home) as given:
+        settings = with_a_port(given).model_copy(update={"audit_pages_per_minute": 1_000_000})
         genesis.found(settings)
         with open_runtime(settings) as runtime, sequencing(runtime), served(runtime) as address:
             yield _filled(runtime, settings, address)

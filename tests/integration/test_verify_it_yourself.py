@@ -7,7 +7,6 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +15,9 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from ledger import genesis
 from ledger.log.notes import NoteVerifier
 from ledger.runtime import Runtime, open_runtime, sequencing
-from ledger.settings import Settings
-from ledger import genesis
 
 from .http_ledger import served, with_a_port
 from .reported import issue_reported, settings_of_the_module
@@ -53,14 +51,14 @@ class Stranger:
 @pytest.fixture(scope="module")
 def stranger(
     superuser: psycopg.Connection, superuser_url: str, template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Stranger]:
-    """Everything but the ledger's server is gone when the first check is typed; then that is gone too."""
+) -> Stranger:
+    """The ledger is gone when the first check is typed: what was fetched has to do."""
     home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("stranger")
     with (
-        settings_of_the_module(superuser, superuser_url, template, home) as settings,
+        settings_of_the_module(superuser, superuser_url, template, home) as given,
         running_authority(home / "authority") as authority,
     ):
-        settings = with_a_port(settings)
+        settings = with_a_port(given)
         founded = genesis.found(settings)
         with a_witness(home / "witness", NoteVerifier.parse(founded.log_vkey)) as witness:
             told = {
@@ -82,7 +80,7 @@ def stranger(
     for step in CHECKS:
         if step.missing is None:
             shell.type(step)
-    yield Stranger(shell, variables, path)
+    return Stranger(shell, variables, path)
 
 
 def _bring(folder: Path, runtime: Runtime, authority_pem: str, address: str, record_id: uuid.UUID) -> None:

@@ -9,7 +9,10 @@ from pathlib import Path
 import ledger
 
 ROOT = Path(ledger.__file__).resolve().parents[1]
-_BLOCK = re.compile(r"^```(?P<language>\w+) step=(?P<name>[\w-]+)(?: needs=(?P<needs>\w+))?\n(?P<text>.*?)^```$", re.M | re.S)
+_BLOCK = re.compile(
+    r"^```(?P<language>\w+) step=(?P<name>[\w-]+)(?: needs=(?P<needs>\w+))?\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Step:
     def is_answered_by(self, printed: str) -> bool:
         """Every line that the page shows is there, in order; `…` stands for anything on one line."""
         lines = (re.escape(line.strip()).replace("…", ".*") for line in self.shown)
-        return re.search(".*".join(f"(?-s:{line})" for line in lines), printed, re.S) is not None
+        return re.search(".*".join(f"(?-s:{line})" for line in lines), printed, re.DOTALL) is not None
 
 
 def steps_of(page: str) -> list[Step]:
