@@ -43,9 +43,10 @@ def integration() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def pipeline() -> Any:
+    import torch
     from diffusers import FluxPipeline
 
-    loaded = FluxPipeline.from_pretrained(ROOT / "models" / "atelier" / "weights" / "generator")
+    loaded = FluxPipeline.from_pretrained(ROOT / "models" / "atelier" / "weights" / "generator", dtype=torch.float32)
     loaded.set_progress_bar_config(disable=True)
     return loaded
 

@@ -30,8 +30,18 @@ class Step:
 
     def is_answered_by(self, printed: str) -> bool:
         """Every line that the page shows is there, in order; `…` stands for anything on one line."""
-        lines = (re.escape(line.strip()).replace("…", ".*") for line in self.shown)
-        return re.search(".*".join(f"(?-s:{line})" for line in lines), printed, re.DOTALL) is not None
+        lines = iter(printed.splitlines())
+        return all(any(_has_in_order(line, shown.strip().split("…")) for line in lines) for shown in self.shown)
+
+
+def _has_in_order(line: str, parts: list[str]) -> bool:
+    at = 0
+    for part in parts:
+        found = line.find(part, at)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True
 
 
 def steps_of(page: str) -> list[Step]:
