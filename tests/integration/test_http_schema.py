@@ -45,6 +45,10 @@ CHECKS = [
 FOR_PROGRAMS = ("/v1/", "/log/", "/.well-known", "/healthz", "/readyz")
 DESCRIBED = sorted(f"{method} {path}" for method, path in ACCESS if path.startswith(FOR_PROGRAMS))
 
+schemathesis.openapi.media_type("application/cose", st.binary(max_size=300))
+schemathesis.openapi.media_type("application/cbor-seq", st.binary(max_size=300))
+schemathesis.openapi.media_type("image/png", st.sampled_from([png(1), png(6)]) | st.binary(max_size=300))
+
 
 @dataclass(frozen=True)
 class Api:
