@@ -9,6 +9,7 @@ import re
 import tempfile
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,14 @@ from litestar import Router, get
 from litestar.concurrency import sync_to_thread
 from litestar.di import NamedDependency
 from litestar.middleware.rate_limit import RateLimitConfig
+from litestar.openapi.spec import (
+    OpenAPIFormat,
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    OpenAPIType,
+    Operation,
+    Schema,
+)
 from litestar.params import FromPath, QueryParameter
 from litestar.response import Stream
 
@@ -56,7 +65,7 @@ Limit = Annotated[int, QueryParameter(ge=1, le=MAX_ROWS, description="Rows of a 
     security=[{"auditor": []}],
     summary="The log, page by page, each row with its proof",
     response_description="A page; it may be empty and still not the last.",
-    responses=problems(401, 403, 404, 429),
+    responses=problems(401, 403, 404, 422, 429),
 )
 def read_rows(
     runtime: NamedDependency[Runtime],
@@ -79,14 +88,26 @@ def read_rows(
         return disclosure.page(session, runtime.shard, policy, wanted, cursor, limit)
 
 
+@dataclass
+class ExportOperation(Operation):
+    """One status, two forms."""
+
+    def __post_init__(self) -> None:
+        given = (self.responses or {})["200"]
+        assert isinstance(given, OpenAPIResponse)
+        file = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY))
+        given.content = dict.fromkeys((NDJSON, PARQUET), file)
+
+
 @get(
     "/v1/audit/exports/{name:str}",
+    operation_class=ExportOperation,
     tags=["Auditing"],
     security=[{"auditor": []}],
     summary="A whole year, month or day as one file",
     response_description="The file: NDJSON or Parquet.",
     media_type=NDJSON,
-    responses=problems(401, 403, 404, 429),
+    responses=problems(401, 403, 404, 422, 429),
 )
 async def read_export(
     runtime: NamedDependency[Runtime],

@@ -42,7 +42,7 @@ class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 # ---- for programs ----------------------------------------------------------------------------------------------------
 
 
-@get("/v1/claims", tags=["Reading"], summary="Claims, the newest first", responses=problems(), sync_to_thread=True)
+@get("/v1/claims", tags=["Reading"], summary="Claims, the newest first", responses=problems(422), sync_to_thread=True)
 def list_claims(runtime: NamedDependency[Runtime], about: About = None, before: Before = None) -> Claims:
     """Fifty at a time; ids are in the order of time, so none is skipped or repeated."""
     with runtime.sessions() as session:

@@ -169,7 +169,7 @@ def read_log(runtime: NamedDependency[Runtime]) -> Response[LogView]:
     summary="The proof of one entry by its index",
     response_description="The proof, as text.",
     media_type=NOTE,
-    responses=problems(404),
+    responses=problems(404, 422),
 )
 def read_proof_by_index(runtime: NamedDependency[Runtime], index: FromPath[int], size: Size = None) -> Response[bytes]:
     """A C2SP tlog-proof under the newest published checkpoint, or the one of `size`."""
@@ -185,7 +185,7 @@ def read_proof_by_index(runtime: NamedDependency[Runtime], index: FromPath[int],
     summary="The proof of one entry by its leaf hash",
     response_description="The proof, as text.",
     media_type=NOTE,
-    responses=problems(404),
+    responses=problems(404, 422),
 )
 def read_statement_proof(
     runtime: NamedDependency[Runtime], leaf_hash: FromPath[str], until: Until = "integrated"

@@ -137,8 +137,8 @@ def read_log_entry(runtime: NamedDependency[Runtime], index: FromPath[int]) -> R
     sync_to_thread=True,
     tags=["Reading"],
     summary="The file with its credential",
-    response_description="The file.",
-    responses=problems(404),
+    responses={200: ResponseSpec(bytes, description="The file.", media_type="image/*", generate_examples=False)}
+    | problems(404),
 )
 def read_file(
     request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]
@@ -162,8 +162,7 @@ def read_file(
     sync_to_thread=True,
     tags=["Reading"],
     summary="The report",
-    response_description="The report.",
-    responses=problems(404),
+    responses={200: ResponseSpec(dict[str, Any], description="The report.", generate_examples=False)} | problems(404),
 )
 def read_report(
     request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]
@@ -236,7 +235,7 @@ def read_report_schema() -> Response[dict[str, Any]]:
     summary="The log's proof of inclusion",
     response_description="The proof, as text.",
     media_type=NOTE,
-    responses=problems(404),
+    responses=problems(404, 422),
 )
 def read_proof(
     runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID], until: Until = "integrated"

@@ -138,7 +138,7 @@ async def make_stamp(
     "/v1/verifications",
     responses=PENDING
     | {201: ResponseSpec(Verification, description="The finished look.", generate_examples=False)}
-    | problems(401, 413, 415, 422, 507),
+    | problems(401, 413, 415, 422, 429, 507),
     operation_class=VerificationOperation,
     tags=["Reading"],
     summary="Ask what can be said of an image",

@@ -112,10 +112,10 @@ def issue_reported(runtime: Runtime, seed: int = 5, side: int = 96) -> uuid.UUID
 
 
 @contextmanager
-def ledger_of_the_module(
+def settings_of_the_module(
     superuser: psycopg.Connection, superuser_url: str, template: str, home: Path
-) -> Iterator[Runtime]:
-    """A founded ledger with a sequencer for many tests that only read it: founding one costs more than most of them."""
+) -> Iterator[Settings]:
+    """Settings as `tests/conftest.py` makes them for one test, for a module's tests together."""
     name = f"test_{uuid.uuid4().hex}"
     names = {"name": sql.Identifier(name), "template": sql.Identifier(template)}
     superuser.execute(sql.SQL("CREATE DATABASE {name} OWNER lawful_owner TEMPLATE {template}").format(**names))
@@ -127,8 +127,22 @@ def ledger_of_the_module(
         .render_as_string(hide_password=False)
         for role in ("lawful_app", "lawful_owner")
     ]
-    settings = Settings(_env_file=None, home=home, database_url=urls[0], database_owner_url=urls[1])
-    genesis.found(settings)
-    with open_runtime(settings) as runtime, sequencing(runtime):
-        yield runtime
+    yield Settings(
+        _env_file=None,
+        home=home,
+        looks_per_minute=1_000_000,
+        database_url=urls[0],
+        database_owner_url=urls[1],
+    )
     superuser.execute(sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(**names))
+
+
+@contextmanager
+def ledger_of_the_module(
+    superuser: psycopg.Connection, superuser_url: str, template: str, home: Path
+) -> Iterator[Runtime]:
+    """A founded ledger with a sequencer for many tests that only read it: founding one costs more than most of them."""
+    with settings_of_the_module(superuser, superuser_url, template, home) as settings:
+        genesis.found(settings)
+        with open_runtime(settings) as runtime, sequencing(runtime):
+            yield runtime
