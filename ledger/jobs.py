@@ -34,8 +34,8 @@ def priority(task: Task) -> int:
 
 
 def defer(session: Session, task: Task, record_id: uuid.UUID) -> None:
-    """Enqueue `task` for a record, `examine` for a claim or `enrol` for an enrolment, inside the session's open transaction: both commit or
-    neither does.
+    """Enqueue `task` for a record, `examine` for a claim or `enrol` for an enrolment, inside the session's open
+    transaction: both commit or neither does.
 
     The request that asked for it, where there is one, is named in what the worker writes to its log.
     """

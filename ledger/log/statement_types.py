@@ -394,8 +394,8 @@ class Declaration(Described, tag="lawful-ledger/declaration/1"):
 
 TYPES: tuple[type[Described], ...] = (
     Genesis, Keys, WitnessPolicy, Override, Record, Issued, Abandoned, Blocked, Erased, Verification, Snapshot, Grant,
-    ArtistLinked, SubmitterKey, SubmitterKeyRevoked, ClaimOpened, ClaimExamined, ClaimDecided, ClaimAnswered, ClaimAppealed,
-    ClaimClosed, ClaimWithdrawn, Declaration
+    ArtistLinked, SubmitterKey, SubmitterKeyRevoked, ClaimOpened, ClaimExamined, ClaimDecided, ClaimAnswered,
+    ClaimAppealed, ClaimClosed, ClaimWithdrawn, Declaration
 )  # fmt: skip
 
 

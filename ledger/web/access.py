@@ -2,9 +2,9 @@
 
 A role is an API key's: `submitter` writes records and statements of its own, `auditor` sees how the ledger stands and
 writes nothing, `operator` may do both. An auditor's token is no key: it has a scope and an end, and reads in bulk.
-Whoever sends neither is the public, which reads everything that is shown at all. Administrative acts (keys, who acts for
-an artist, grants in anybody's name, erasure, rotation) have no route: they are typed on the ledger's own machine. Who is
-signed in and acts for an artist changes that artist's grants, in the artist's name alone.
+Whoever sends neither is the public, which reads everything that is shown at all. Administrative acts (keys, who acts
+for an artist, grants in anybody's name, erasure, rotation) have no route: they are typed on the ledger's own machine.
+Who is signed in and acts for an artist changes that artist's grants, in the artist's name alone.
 """
 
 from typing import Literal, NamedTuple
