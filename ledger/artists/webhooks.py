@@ -1,14 +1,15 @@
 """Webhooks: each newly issued record that credits an artist is told to the address that the artist's desk has set.
 
 A notice is signed as Standard Webhooks has it (https://www.standardwebhooks.com, symmetric, version 1), so their
-libraries check it: HMAC-SHA256 by the secret, over `id.timestamp.body`. A notice says what the artist's public feed
-says: the record, and which works it credits. It is sent at least once; its id stays the same when it is sent again.
+libraries check it: HMAC-SHA256 by the secret, over `id.timestamp.body`. A notice says which record it is and which
+works of the artist it credits, whether or not they may still be named: it goes to whoever acts for the artist. It is sent at least once; its id stays the same when it is sent again.
 
 The address is somebody else's choice, so what is asked is bounded: https to a public host (`ledger.claims.fetching`),
 no answer is read, and after MOST_FAILURES attempts in a row that did not arrive nothing is sent there any more.
 """
 
 import base64
+import datetime as dt
 import hashlib
 import hmac
 import secrets
@@ -145,7 +146,7 @@ def _notice(session: Session, runtime: Runtime, record_id: uuid.UUID, artist_id:
         return None
     return Notice(
         type=CREDITED,
-        timestamp=issued_at.isoformat(),
+        timestamp=issued_at.astimezone(dt.UTC).isoformat(),
         data=Data(
             record_id=str(record_id),
             url=f"{runtime.settings.public_url.rstrip('/')}/r/{record_id}",

@@ -4,6 +4,8 @@ import base64
 import hashlib
 import hmac
 import json
+import threading
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 from litestar.testing import TestClient
 
-from ledger import jobs
+from ledger import jobs, worker
 from ledger.artists import webhooks
 from ledger.claims.fetching import Fetcher, PageRefused
 from ledger.database.tables.artists import ArtistWebhook
@@ -143,6 +145,27 @@ def test_a_silent_address_keeps_no_record_waiting_and_in_the_end_hears_nothing_a
     assert len(alive.heard) == 1
     generated(runtime, seed=2, evidence=copy_of(runtime, work))
     assert len(told(runtime)) == 1, "nothing is enqueued for it either"
+
+
+@pytest.mark.xdist_group("worker")
+def test_a_worker_takes_notices_beside_images(runtime: Runtime, work: uuid.UUID) -> None:
+    """The real worker, which finds no such host."""
+    artist, jane, _ = hooked(runtime, work)
+    with runtime.sessions.begin() as session:
+        webhooks.put(session, jane, artist, "https://jane.invalid/hook")
+    generated(runtime, evidence=copy_of(runtime, work))
+    stop = threading.Event()
+    thread = threading.Thread(target=worker.serve, args=(runtime.settings, stop))
+    thread.start()
+    deadline = time.monotonic() + 120
+    try:
+        while not hook(runtime).failures and time.monotonic() < deadline:
+            time.sleep(0.2)
+    finally:
+        stop.set()
+        thread.join(60)
+    assert hook(runtime).failures >= 1
+    assert len(told(runtime)) == 1, "it is tried again"
 
 
 def test_what_was_unlinked_removed_or_erased_meanwhile_is_not_told(runtime: Runtime, work: uuid.UUID) -> None:
