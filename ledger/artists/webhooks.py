@@ -1,8 +1,9 @@
 """Webhooks: each newly issued record that credits an artist is told to the address that the artist's desk has set.
 
 A notice is signed as Standard Webhooks has it (https://www.standardwebhooks.com, symmetric, version 1), so their
-libraries check it: HMAC-SHA256 by the secret, over `id.timestamp.body`. A notice says which record it is and which
-works of the artist it credits, whether or not they may still be named: it goes to whoever acts for the artist. It is sent at least once; its id stays the same when it is sent again.
+libraries check it: HMAC-SHA256 by the secret, over `id.timestamp.body`. It says which record it is and which works of
+the artist it credits, whether or not they may still be named: it goes to whoever acts for the artist. It is sent at
+least once; its id stays the same when it is sent again.
 
 The address is somebody else's choice, so what is asked is bounded: https to a public host (`ledger.claims.fetching`),
 no answer is read, and after MOST_FAILURES attempts in a row that did not arrive nothing is sent there any more.
