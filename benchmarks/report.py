@@ -54,7 +54,7 @@ def once(runtime: Runtime, record_id: uuid.UUID) -> tuple[list[float], int]:
     marks.append(time.perf_counter())
     pages = render(dossier)
     marks.append(time.perf_counter())
-    pdf = sign_document(pages, keys.credential, record_id=str(record_id), origin=origin, tsa_url=None)
+    pdf = sign_document(pages, keys.credential, about=f"record {record_id}", origin=origin, tsa_url=None)
     marks.append(time.perf_counter())
     check_document(pdf, trust=Trust([keys.log.vkey]), roots_pem=keys.root_pem, now=runtime.clock())
     marks.append(time.perf_counter())

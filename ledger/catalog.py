@@ -114,7 +114,20 @@ def index(
             next_step="name the collection with --collection",
         )
     listed, bad = list_works(source, licence, grants)
-    report = Indexed(collection, found=len(listed) + len(bad), bad=bad)
+    return index_listed(runtime, listed, collection=collection, embedder=embedder, bad=bad, progress=progress)
+
+
+def index_listed(
+    runtime: Runtime,
+    listed: Sequence[Listed],
+    *,
+    collection: str,
+    embedder: Embedder,
+    bad: Sequence[BadFile] = (),
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> Indexed:
+    """`index` for files that were listed already, `bad` being those that could not be. Raises as it does."""
+    report = Indexed(collection, found=len(listed) + len(bad), bad=list(bad))
     if not listed:  # said before the networks are loaded
         raise _nothing_indexed(report)
     with runtime.sessions.begin() as session:

@@ -20,6 +20,7 @@ COMMANDS = {
     "report": "ledger.commands.reporting:report",
     "lookup": "ledger.commands.checking:look_up",
     "grant": "ledger.commands.granting:grant",
+    "artist": "ledger.commands.artists:artist",
     "claim": "ledger.commands.claims:claim",
     "dispute": "ledger.commands.claims:dispute",
     "erase": "ledger.commands.erasing:erase",

@@ -32,6 +32,7 @@ from attribution.evidence import Evidence
 from attribution.fingerprints import Fingerprints, bits, instance_code, iscc_bits, pixel_sha256
 from ledger import crediting, jobs, requests
 from ledger.abandonment import locked, refuse_blocked
+from ledger.artists import webhooks
 from ledger.credentials.labels import labelled
 from ledger.credentials.write import write_credential
 from ledger.database.tables.records import Generation, Picture, Record, Stamp
@@ -345,7 +346,7 @@ def _write_and_seal(runtime: Runtime, record_id: uuid.UUID, on_step: Step, pixel
 
 
 def _publish(runtime: Runtime, record_id: uuid.UUID) -> None:
-    """The second half of 4: the log holds the "issued" entry, so the record may be seen."""
+    """The second half of 4: the log holds the "issued" entry, so the record may be seen; who asked to hear is told."""
     with runtime.sessions() as session:
         record = session.get_one(Record, record_id)
         if record.state != "sealed":
@@ -354,10 +355,13 @@ def _publish(runtime: Runtime, record_id: uuid.UUID) -> None:
         leaf, source_key = record.issued_leaf, record.source_key
     _wait(runtime, leaf, "integrated")
     with runtime.sessions.begin() as session:
-        session.execute(
+        published = session.scalar(
             sa.update(Record)
             .where(Record.id == record_id, Record.state == "sealed")
             .values(state="issued", listed=True, issued_at=runtime.clock(), source_key=None)
+            .returning(Record.id)
         )
+        if published is not None:
+            webhooks.tell(session, record_id)
     if source_key:
         runtime.storage.delete(source_key)

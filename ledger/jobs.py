@@ -17,7 +17,10 @@ from ledger.database.tables.records import Record
 from ledger.errors import LedgerError
 
 QUEUE = "images"
-Task = Literal["generate", "stamp", "verify", "examine"]
+NOTICES = "notices"
+"""The queue of what is told to others: whoever is slow to listen keeps no image waiting."""
+
+Task = Literal["generate", "stamp", "verify", "examine", "enrol"]
 
 _JOBS = sa.table("procrastinate_jobs", sa.column("args", JSONB), sa.column("status"))
 
@@ -26,13 +29,13 @@ _DEFERRING = procrastinate.App(connector=procrastinate.SyncPsycopgConnector())
 
 
 def priority(task: Task) -> int:
-    """Anybody may ask for looks and claims: records go first."""
-    return -1 if task in {"verify", "examine"} else 0
+    """Anybody may ask for looks and claims, and indexing takes long: records go first."""
+    return {"verify": -1, "examine": -1, "enrol": -2}.get(task, 0)
 
 
 def defer(session: Session, task: Task, record_id: uuid.UUID) -> None:
-    """Enqueue `task` for a record, or `examine` for a claim, inside the session's open transaction: both commit or
-    neither does.
+    """Enqueue `task` for a record, `examine` for a claim or `enrol` for an enrolment, inside the session's open
+    transaction: both commit or neither does.
 
     The request that asked for it, where there is one, is named in what the worker writes to its log.
     """
@@ -45,6 +48,16 @@ def defer(session: Session, task: Task, record_id: uuid.UUID) -> None:
         connection=connection,
         allow_unknown=True,
     ).defer(record_id=str(record_id), request_id=get_contextvars().get("request_id"))
+
+
+def defer_notice(session: Session, record_id: uuid.UUID, artist_id: uuid.UUID, identity_id: uuid.UUID) -> None:
+    """Enqueue a notice to this person's webhook for this artist, inside the session's open transaction."""
+    _DEFERRING.configure_task(
+        name="tell",
+        queue=NOTICES,
+        connection=session.connection().connection.driver_connection,
+        allow_unknown=True,
+    ).defer(about=str(record_id), artist_id=str(artist_id), identity_id=str(identity_id))
 
 
 def failures(of: sa.SQLColumnExpression[uuid.UUID]) -> sa.ScalarSelect[int]:

@@ -2,7 +2,7 @@
 
 Keys tell what they belong to: `sources/<record id>` and `uploads/<record id>` are wanted while that record is being
 made, `files/<sha256>.<type>` while a record that is not erased has that file, `claims/<claim id>/…` while that claim
-names the key. Anything else in the store is not ours.
+names the key, `enrolments/<id>` while that enrolment waits. Anything else in the store is not ours.
 """
 
 import datetime as dt
@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from ledger import erasure
+from ledger.database.tables.artists import Enrolment
 from ledger.database.tables.claims import Claim
 from ledger.database.tables.records import Record
 from ledger.runtime import Runtime
@@ -25,10 +26,11 @@ log = structlog.get_logger()
 GRACE = dt.timedelta(days=1)
 """A file is written before the row that names it; no transaction, and no laptop asleep in one, takes this long."""
 
-PREFIXES = ("sources", "uploads", "files", "claims")
+PREFIXES = ("sources", "uploads", "files", "claims", "enrolments")
 _OF_RECORD = re.compile(r"(?:sources|uploads)/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(#\d+)?")
 _OF_FILE = re.compile(r"files/([0-9a-f]{64})\.(?:png|jpeg|webp)(#\d+)?")
 _OF_CLAIM = re.compile(r"(claims/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/(?:image|work))(#\d+)?")
+_OF_ENROLMENT = re.compile(r"(enrolments/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(#\d+)?")
 _AT_ONCE = 500
 
 
@@ -78,6 +80,8 @@ def _unnamed(session: Session, keys: Sequence[str]) -> list[str]:
     claimed = session.scalars(
         sa.union(*(sa.select(key).where(key.in_(of_claim.values())) for key in (Claim.image_key, Claim.work_key)))
     )
-    wanted: set[object] = {*making, *kept, *claimed}
-    named: dict[str, object] = of_record | of_file | of_claim
+    of_enrolment = {key: match[1] for key in keys if (match := _OF_ENROLMENT.fullmatch(key))}
+    waiting = session.scalars(sa.select(Enrolment.file_key).where(Enrolment.file_key.in_(of_enrolment.values())))
+    wanted: set[object] = {*making, *kept, *claimed, *waiting}
+    named: dict[str, object] = of_record | of_file | of_claim | of_enrolment
     return [key for key in named if key in half_written or named[key] not in wanted]

@@ -6,6 +6,7 @@ import datetime as dt
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, get_args
 
@@ -19,6 +20,7 @@ from structlog.contextvars import bound_contextvars
 from attribution.fingerprints import fingerprint
 from ledger import issue, jobs, verifications, verify
 from ledger.abandonment import abandon, failure
+from ledger.artists import enrolling, webhooks
 from ledger.claims import deciding, identities, replies
 from ledger.credentials.read import read_credential
 from ledger.database.tables.principals import Principal
@@ -48,11 +50,13 @@ HEARTBEAT_SECONDS = 2.0
 STALLED_SECONDS = 10.0  # without a heartbeat a worker counts as dead; locks keep a living one from being doubled
 MOST_ATTEMPTS = 100  # whatever the reason: about an hour and a half of waiting for a disk or a timestamp authority
 MOST_ATTEMPTS_ON_CLAIM = 10  # then the job has failed, and the next one comes later (`deciding.waiting`)
+NOTICE_RETRIES = 6
+NOTICES_AT_ONCE = 4
 SHUTDOWN_SECONDS = 10.0  # a job that takes longer is resumed by the next worker
 
 
 class Worker:
-    """What the four jobs do with the networks of one profile."""
+    """What the five jobs do with the networks of one profile."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
@@ -67,9 +71,18 @@ class Worker:
                     code="record_busy",
                     next_step="wait for it to finish; nothing is lost",
                 )
-            {"generate": self.generate, "stamp": self.stamp, "verify": self.verify, "examine": self.settle}[task](
-                record_id
-            )
+            doing: dict[jobs.Task, Callable[[uuid.UUID], None]] = {
+                "generate": self.generate,
+                "stamp": self.stamp,
+                "verify": self.verify,
+                "examine": self.settle,
+                "enrol": self.enrol,
+            }
+            doing[task](record_id)
+
+    def enrol(self, enrolment_id: uuid.UUID) -> None:
+        """A picture that was handed in → a work of its artist's collection, or a refusal."""
+        enrolling.enrol(self.runtime, self.examiner, enrolment_id)
 
     def settle(self, claim_id: uuid.UUID) -> None:
         """A claim → facts → a decision by the rules; each is a step of its own."""
@@ -267,7 +280,7 @@ def _application(worker: Worker) -> procrastinate.App:
                 JOBS.labels(name, "abandoned").inc()
                 if is_claim:
                     raise given_up
-                abandon(worker.runtime, record, failure(given_up))
+                give_up(record, given_up)
                 return
             try:
                 worker.run(name, record)
@@ -279,12 +292,38 @@ def _application(worker: Worker) -> procrastinate.App:
                 for_good = last or _is_final(error)
                 JOBS.labels(name, "abandoned" if for_good else "retried").inc()
                 if for_good and not is_claim:
-                    abandon(worker.runtime, record, failure(error))
+                    give_up(record, error)
                 raise
+
+        def give_up(record: uuid.UUID, error: Exception) -> None:
+            if name == "enrol":
+                enrolling.refuse(worker.runtime, record, failure(error)["detail"])
+            else:
+                abandon(worker.runtime, record, failure(error))
 
     for name in get_args(jobs.Task):
         register(name)
+    _register_notices(app, worker.runtime)
     return app
+
+
+def _register_notices(app: procrastinate.App, runtime: Runtime) -> None:
+    """Sent again after 5 seconds, 25, … and at last more than four hours, then no more; see `ledger.artists.webhooks`
+    for when an address hears nothing any more."""
+    again = procrastinate.RetryStrategy(max_attempts=NOTICE_RETRIES, exponential_wait=5)
+
+    @app.task(name="tell", queue=jobs.NOTICES, retry=again, pass_context=True)
+    def tell(context: procrastinate.JobContext, about: str, artist_id: str, identity_id: str) -> None:
+        with bound_contextvars(task="tell", record_id=about):
+            try:
+                webhooks.send(runtime, uuid.UUID(about), uuid.UUID(artist_id), uuid.UUID(identity_id))
+                JOBS.labels("tell", "done").inc()
+            except Unavailable as error:
+                last = context.job.attempts >= NOTICE_RETRIES
+                _log_failure(error, attempt=context.job.attempts + 1)
+                JOBS.labels("tell", "abandoned" if last else "retried").inc()
+                if not last:
+                    raise
 
 
 def serve(settings: Settings, stop: threading.Event) -> None:
@@ -302,32 +341,38 @@ def serve(settings: Settings, stop: threading.Event) -> None:
 async def _serve(worker: Worker, sequencer: SequencerThread, stop: threading.Event) -> None:
     app = _application(worker)
     async with app.open_async():
-        running = asyncio.create_task(
-            app.run_worker_async(
-                queues=[jobs.QUEUE],
-                name="worker",
-                concurrency=1,
-                install_signal_handlers=False,
-                fetch_job_polling_interval=1.0,
-                shutdown_graceful_timeout=SHUTDOWN_SECONDS,
-                delete_jobs="successful",
-                update_heartbeat_interval=HEARTBEAT_SECONDS,
-                stalled_worker_timeout=STALLED_SECONDS,
+        tasks = [
+            asyncio.create_task(each)
+            for each in (
+                _take(app, jobs.QUEUE, at_once=1),
+                _take(app, jobs.NOTICES, at_once=NOTICES_AT_ONCE),
+                _housekeeping(app, worker),
             )
-        )
-        housekeeping = asyncio.create_task(_housekeeping(app, worker))
+        ]
         log.info("worker_ready", profile=worker.runtime.settings.profile)
-        while not stop.is_set() and not (running.done() or housekeeping.done() or sequencer.failure):  # noqa: ASYNC110 - `stop` is a thread's, set by a signal
+        while not stop.is_set() and not (sequencer.failure or any(each.done() for each in tasks)):  # noqa: ASYNC110 - `stop` is a thread's, set by a signal
             await asyncio.sleep(0.1)
-        housekeeping.cancel()
-        running.cancel()
-        await asyncio.gather(running, housekeeping, return_exceptions=True)
-        for task in (
-            running,
-            housekeeping,
-        ):  # an error that ended one of them ends the process, which is then restarted
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for task in tasks:  # an error that ended one of them ends the process, which is then restarted
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
+
+
+async def _take(app: procrastinate.App, queue: str, *, at_once: int) -> None:
+    """Do the jobs of one queue until cancelled."""
+    await app.run_worker_async(
+        queues=[queue],
+        name="worker",
+        concurrency=at_once,
+        install_signal_handlers=False,
+        fetch_job_polling_interval=1.0,
+        shutdown_graceful_timeout=SHUTDOWN_SECONDS,
+        delete_jobs="successful",
+        update_heartbeat_interval=HEARTBEAT_SECONDS,
+        stalled_worker_timeout=STALLED_SECONDS,
+    )
 
 
 async def _housekeeping(app: procrastinate.App, worker: Worker) -> None:

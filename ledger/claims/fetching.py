@@ -1,8 +1,10 @@
-"""Fetching one page that the operator has allow-listed, so that nobody can make this ledger ask anything else.
+"""Fetching one page that the operator has allow-listed, so that nobody can make this ledger ask anything else; and
+handing a notice to an address that an artist has set, under the same rules.
 
 HTTPS with a certificate for the page's own host, on port 443; only addresses of the public internet, looked up once and
 connected to as they were looked up (a name cannot change its address in between); a redirect counts only within the
-host; a page of at most MOST_BYTES within MOST_SECONDS. No cookie, no proxy and no key of ours goes along.
+host; a page of at most MOST_BYTES within MOST_SECONDS. No cookie, no proxy and no key of ours goes along. Of the
+answer to a notice nothing but the status is looked at, and a redirect is no arrival.
 """
 
 import asyncio
@@ -10,10 +12,10 @@ import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import httpx
@@ -25,6 +27,7 @@ MOST_SECONDS = 10.0
 MOST_REDIRECTS = 3
 MAX_URL_CHARS = 2000
 
+Answer = TypeVar("Answer")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # RFC 4291, section 2.4, as far as it is given out
 NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: the last four bytes are an IPv4 address
@@ -83,10 +86,17 @@ class Fetcher:
                 raise PageRefused("the page leads to another host, which is not the one on record")
         raise PageRefused(f"the page was moved more than {MOST_REDIRECTS} times")
 
-    def _in_time(self, asking: Coroutine[Any, Any, bytes | str], deadline: float) -> bytes | str:
+    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
+        """Hand `body` to `url`. Blocks as `fetch` does. Raises PageRefused unless the answer's status is 2xx."""
+        host, deadline = checked_host(url), time.monotonic() + self.seconds
+        status = self._in_time(self._hand_over(url, host, self._address(host), body, headers), deadline)
+        if not 200 <= status < 300:
+            raise PageRefused(f"the page's server answered {status}")
+
+    def _in_time(self, asking: Coroutine[Any, Any, Answer], deadline: float) -> Answer:
         """httpx times single reads; a page that drips its headers would hold a thread for days."""
 
-        async def ask() -> bytes | str:
+        async def ask() -> Answer:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 return await asking
 
@@ -100,14 +110,11 @@ class Fetcher:
 
     async def _ask(self, url: str, host: str, address: Address) -> bytes | str:
         """The body, or where the answer says that it went."""
-        shown = f"[{address}]" if address.version == 6 else str(address)
-        parts = urlsplit(url)
-        target = httpx.URL(scheme="https", host=shown.strip("[]"), port=self.port, raw_path=_path(parts))
         async with (
-            httpx.AsyncClient(verify=self.context, trust_env=False, timeout=self.seconds) as client,
+            self._client() as client,
             client.stream(
                 "GET",
-                target,
+                self._target(url, address),
                 headers={"Host": host, "Accept": "text/html, text/plain", "Accept-Encoding": "identity"},
                 extensions={"sni_hostname": host},  # the certificate has to be the host's, not the address's
             ) as answer,
@@ -117,6 +124,26 @@ class Fetcher:
             if answer.status_code != 200:
                 raise PageRefused(f"the page's server answered {answer.status_code}")
             return await self._body(answer)
+
+    async def _hand_over(self, url: str, host: str, address: Address, body: bytes, headers: Mapping[str, str]) -> int:
+        async with (
+            self._client() as client,
+            client.stream(
+                "POST",
+                self._target(url, address),
+                content=body,
+                headers={**headers, "Host": host},
+                extensions={"sni_hostname": host},
+            ) as answer,
+        ):
+            return answer.status_code
+
+    def _client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(verify=self.context, trust_env=False, timeout=self.seconds)
+
+    def _target(self, url: str, address: Address) -> httpx.URL:
+        """The address in the host's place."""
+        return httpx.URL(scheme="https", host=str(address), port=self.port, raw_path=_path(urlsplit(url)))
 
     async def _body(self, answer: httpx.Response) -> bytes:
         if answer.headers.get("content-encoding", "identity").lower() != "identity":

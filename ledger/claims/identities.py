@@ -13,8 +13,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
+from ledger.artists import links
+from ledger.database.tables.artists import ArtistWebhook, Enrolment
 from ledger.database.tables.claims import Claim, ControlProof, Identity, SignInLink, WebSession
 from ledger.errors import BadRequest, LedgerError, NotAllowed, NotFound
+from ledger.runtime import Runtime
 
 LINK_LIFE = dt.timedelta(minutes=20)
 SESSION_LIFE = dt.timedelta(hours=12)
@@ -117,10 +120,12 @@ def forget_expired(session: Session, now: dt.datetime) -> None:
     session.execute(sa.delete(WebSession).where(WebSession.expires_at < now))
 
 
-def erase_identity(session: Session, identity_id: uuid.UUID) -> None:
-    """Forget who somebody is: address, links, sessions, proofs of control, and whose claims were whose.
+def erase_identity(session: Session, runtime: Runtime, identity_id: uuid.UUID) -> None:
+    """Forget who somebody is: address, links, sessions, proofs of control, for whom they acted and where they were
+    told of it, what they handed in, and whose claims were whose.
 
-    Their claims stand, by nobody; `ledger.claims.erasing` deletes what they say. Raises NotFound `identity_unknown`.
+    Their claims stand, by nobody; `ledger.claims.erasing` deletes what they say. Works that were enrolled stay: they
+    are the artist's. A picture that still waits is swept from the store. Raises NotFound `identity_unknown`.
     """
     identity = session.get(Identity, identity_id)
     if identity is None:
@@ -130,6 +135,9 @@ def erase_identity(session: Session, identity_id: uuid.UUID) -> None:
     session.execute(sa.delete(SignInLink).where(SignInLink.email == identity.email))
     session.execute(sa.delete(WebSession).where(WebSession.identity_id == identity_id))
     session.execute(sa.delete(ControlProof).where(ControlProof.identity_id == identity_id))
+    links.unlink_all(session, runtime, identity_id)
+    session.execute(sa.delete(ArtistWebhook).where(ArtistWebhook.identity_id == identity_id))
+    session.execute(sa.delete(Enrolment).where(Enrolment.identity_id == identity_id))
     session.execute(sa.update(Claim).where(Claim.identity_id == identity_id).values(identity_id=None))
     session.flush()
     session.delete(identity)

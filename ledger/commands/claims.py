@@ -224,8 +224,8 @@ def page(invocation: Invocation, artist: uuid.UUID, url: str, as_json: bool) -> 
 @click.pass_obj
 def forget(invocation: Invocation, identity: uuid.UUID, as_json: bool) -> None:
     """Delete the address of IDENTITY, whose page shows the id. Their claims stand, by nobody; see `claim erase`."""
-    with founded(invocation.settings()) as runtime, runtime.sessions.begin() as session:
-        identities.erase_identity(session, identity)
+    with founded(invocation.settings()) as runtime, logged(runtime), runtime.sessions.begin() as session:
+        identities.erase_identity(session, runtime, identity)
     if as_json:
         answer_json({"forgotten": str(identity)})
     else:

@@ -270,6 +270,17 @@ class Grant(Described, tag="lawful-ledger/grant/1"):
     created_at: Time
 
 
+class ArtistLinked(Described, tag="lawful-ledger/artist-linked/1"):
+    """From here on somebody acts for this artist by the operator's word, or, where `linked` is false, no longer does.
+
+    Who it is stays in a row: neither a name nor an id of theirs is here.
+    """
+
+    artist_id: RowId
+    linked: Flag
+    created_at: Time
+
+
 class SubmitterKey(Described, tag="lawful-ledger/submitter-key/1"):
     """This Ed25519 key signs for `submitter` from here on; `kid` is its SHA-256."""
 
@@ -383,8 +394,8 @@ class Declaration(Described, tag="lawful-ledger/declaration/1"):
 
 TYPES: tuple[type[Described], ...] = (
     Genesis, Keys, WitnessPolicy, Override, Record, Issued, Abandoned, Blocked, Erased, Verification, Snapshot, Grant,
-    SubmitterKey, SubmitterKeyRevoked, ClaimOpened, ClaimExamined, ClaimDecided, ClaimAnswered, ClaimAppealed,
-    ClaimClosed, ClaimWithdrawn, Declaration
+    ArtistLinked, SubmitterKey, SubmitterKeyRevoked, ClaimOpened, ClaimExamined, ClaimDecided, ClaimAnswered,
+    ClaimAppealed, ClaimClosed, ClaimWithdrawn, Declaration
 )  # fmt: skip
 
 

@@ -2,8 +2,9 @@
 
 A role is an API key's: `submitter` writes records and statements of its own, `auditor` sees how the ledger stands and
 writes nothing, `operator` may do both. An auditor's token is no key: it has a scope and an end, and reads in bulk.
-Whoever sends neither is the public, which reads everything that is shown at all. Administrative acts (keys, grants,
-erasure, rotation) have no route: they are typed on the ledger's own machine.
+Whoever sends neither is the public, which reads everything that is shown at all. Administrative acts (keys, who acts
+for an artist, grants in anybody's name, erasure, rotation) have no route: they are typed on the ledger's own machine.
+Who is signed in and acts for an artist changes that artist's grants, in the artist's name alone.
 """
 
 from typing import Literal, NamedTuple
@@ -111,6 +112,14 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("POST", "/sign-in/{token}"): ANYBODY,
     ("POST", "/sign-out"): ANYBODY,
     ("GET", "/account"): SIGNED_IN,
+    ("GET", "/account/artists/{artist_id}"): SIGNED_IN,
+    ("POST", "/account/artists/{artist_id}/grants"): SIGNED_IN,
+    ("POST", "/account/artists/{artist_id}/works/{work_id}/grants"): SIGNED_IN,
+    ("POST", "/account/artists/{artist_id}/enrolments"): SIGNED_IN,
+    ("POST", "/account/artists/{artist_id}/webhook"): SIGNED_IN,
+    ("POST", "/account/artists/{artist_id}/webhook/remove"): SIGNED_IN,
+    ("POST", "/account/artists/{artist_id}/control"): SIGNED_IN,
+    ("POST", "/account/artists/{artist_id}/control/check"): SIGNED_IN,
     ("GET", "/docs"): ANYBODY,
     ("GET", "/pictures/{name}"): ANYBODY,
     ("GET", "/schema"): ANYBODY,

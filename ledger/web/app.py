@@ -38,6 +38,7 @@ from ledger.web import (
     auditing,
     cards,
     claiming,
+    desk,
     health,
     log,
     log_page,
@@ -135,6 +136,13 @@ FORMS = (
     claiming.appeal_by_claimant,
     claiming.ask_for_token,
     claiming.check_token,
+    desk.desk_page,
+    desk.change_grants,
+    desk.change_grants_of_work,
+    desk.set_webhook,
+    desk.remove_webhook,
+    desk.ask_for_token,
+    desk.check_token,
 )
 """What a signed-in browser sends, from our own pages alone."""
 
@@ -172,7 +180,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
             Router("/", route_handlers=FORMS, guards=[sessions.from_our_page]),
             Router(
                 "/",
-                route_handlers=[claiming.new_claim_page, claiming.open_claim],
+                route_handlers=[claiming.new_claim_page, claiming.open_claim, desk.enrol],
                 guards=[sessions.from_our_page],
                 request_max_body_size=settings.max_upload_bytes + FORM_OVERHEAD,
             ),
@@ -203,7 +211,8 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
 
 def _limited(per_minute: int) -> DefineMiddleware:
     """Anybody may ask for a look, and each costs the worker's time and the log an entry. A link to sign in costs a
-    mail, a claim the decoding of a picture, a check of control somebody else's server a request. A key lifts no limit.
+    mail, a claim or an enrolment the decoding of a picture, a check of control and a webhook somebody else's server a
+    request. A key lifts no limit.
 
     Counted by the address that connects, or that a proxy of the setting `proxies` hands on.
     """
@@ -214,7 +223,7 @@ async def _is_limited(request: Request[Any, Any, Any]) -> bool:
     path = request.url.path
     return request.method == "POST" and (
         path in {"/", "/v1/verifications", "/v1/matches/byContent", "/sign-in", "/claims/new"}
-        or path.endswith("/control/check")
+        or path.endswith(("/control/check", "/enrolments", "/webhook"))
     )
 
 

@@ -13,6 +13,7 @@ ENTRIES = {
     "verification": "an image was looked at",
     "snapshot": "a collection was frozen",
     "grant": "a grant changed",
+    "artist-linked": "somebody acts for an artist, or no longer does",
     "submitter-key": "a submitter's key was registered",
     "submitter-key-revoked": "a submitter's key was revoked",
     "claim-opened": "a claim was opened",

@@ -9,11 +9,14 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.response import Redirect, Template
 
+from ledger.artists import desk
+from ledger.artists.desk import DeskLine
 from ledger.claims import identities, mail, views
 from ledger.claims.views import ClaimLine
 from ledger.runtime import Runtime
 from ledger.web.sessions import cookie_name, requires_sign_in, session_cookie
 
+HIDDEN = {"X-Robots-Tag": "noindex, nofollow"}
 LINK_MINUTES = int(identities.LINK_LIFE.total_seconds() // 60)
 
 
@@ -34,8 +37,7 @@ async def send_link(request: "Request[Any, Any, Any]", runtime: NamedDependency[
 @get("/sign-in/{token:str}", include_in_schema=False, sync_to_thread=False)
 def link_page(token: FromPath[str]) -> Template:
     """A button, and nothing else: whoever opens links for others (a mail scanner) uses none of them up."""
-    hidden = {"X-Robots-Tag": "noindex, nofollow"}
-    return Template("sign_in_link.html", context={"token": token}, headers=hidden)
+    return Template("sign_in_link.html", context={"token": token}, headers=HIDDEN)
 
 
 @post("/sign-in/{token:str}", include_in_schema=False)
@@ -56,12 +58,13 @@ async def sign_out(request: "Request[Any, Any, Any]", runtime: NamedDependency[R
 
 @get("/account", guards=[requires_sign_in], include_in_schema=False, sync_to_thread=True)
 def account_page(request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime]) -> Template:
-    """One's own claims, and the id by which the operator can forget one."""
+    """The artists for whom one acts, one's own claims, and the id by which the operator can link or forget one."""
     identity_id: uuid.UUID = request.state.identity_id
     with runtime.sessions() as session:
         claims: list[ClaimLine] = views.newest_claims(session, identity_id=identity_id)
-    hidden = {"X-Robots-Tag": "noindex, nofollow"}
-    return Template("account.html", context={"identity_id": str(identity_id), "claims": claims}, headers=hidden)
+        artists: list[DeskLine] = desk.artists(session, identity_id)
+    context = {"identity_id": str(identity_id), "claims": claims, "artists": artists}
+    return Template("account.html", context=context, headers=HIDDEN)
 
 
 def _send(runtime: Runtime, text: str) -> None:

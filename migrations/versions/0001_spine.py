@@ -14,6 +14,7 @@ ORDINARY = (
     " log_published, log_witnesses, announced_keys, submitter_keys, submissions,"
     " identities, sign_in_links, web_sessions, artist_pages, control_proofs, claims, claim_documents,"
     " signed_claim_reports,"
+    " artist_links, artist_webhooks, enrolments,"
     " procrastinate_jobs, procrastinate_events, procrastinate_periodic_defers, procrastinate_workers"
 )
 LOG = "log_shards, log_entries, log_tiles, log_checkpoints, log_witnessed, log_policies, log_timestamps"
@@ -34,6 +35,7 @@ def upgrade() -> None:
     here = Path(__file__).parent
     run((here / "0001_spine.sql").read_text(encoding="utf-8"))
     run((here / "0001_claims.sql").read_text(encoding="utf-8"))
+    run((here / "0001_artists.sql").read_text(encoding="utf-8"))
     run((here / "0001_procrastinate.sql").read_text(encoding="utf-8"))
     run(GRANTS)
 

@@ -365,7 +365,7 @@ def test_an_erased_person_is_known_by_nothing(client: TestClient, runtime: Runti
     record = stamped(runtime, png(50))
     client.post("/claims/new", data=form(record), files={"file": ("w.png", png(50))})
     with runtime.sessions.begin() as session:
-        identities.erase_identity(session, session.scalars(sa.select(Identity.id)).one())
+        identities.erase_identity(session, runtime, session.scalars(sa.select(Identity.id)).one())
     assert client.get("/account").status_code == 403
     with runtime.sessions() as session:
         tables = ("identities", "sign_in_links", "web_sessions")

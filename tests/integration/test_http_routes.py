@@ -20,6 +20,7 @@ pytestmark = pytest.mark.postgres
 KEYS = ("none", "unknown", "revoked", "other scheme", "submitter", "auditor", "operator")
 ID = "{record_id:uuid}"
 CLAIM = "{claim_id:uuid}"
+ARTIST = "/account/artists/{artist_id:uuid}"
 
 # method, path → the status for each of KEYS
 ANYONE = lambda status: dict.fromkeys(KEYS, status)  # noqa: E731
@@ -87,6 +88,14 @@ TABLE = {
     ("POST", "/sign-in/{token:str}"): ANYONE(403),
     ("POST", "/sign-out"): ANYONE(303),
     ("GET", "/account"): ANYONE(403),
+    ("GET", ARTIST): ANYONE(403),
+    ("POST", f"{ARTIST}/grants"): ANYONE(403),
+    ("POST", f"{ARTIST}/works/{{work_id:uuid}}/grants"): ANYONE(403),
+    ("POST", f"{ARTIST}/enrolments"): ANYONE(403),
+    ("POST", f"{ARTIST}/webhook"): ANYONE(403),
+    ("POST", f"{ARTIST}/webhook/remove"): ANYONE(403),
+    ("POST", f"{ARTIST}/control"): ANYONE(403),
+    ("POST", f"{ARTIST}/control/check"): ANYONE(403),
     ("GET", "/healthz"): ANYONE(200),
     ("GET", "/readyz"): ANYONE(503),  # no worker runs beside these tests
     ("GET", "/"): ANYONE(200),

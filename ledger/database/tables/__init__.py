@@ -3,6 +3,6 @@
 A foreign key names its table by text, so whoever imports one of these files gets all of them.
 """
 
-from ledger.database.tables import claims, log, principals, records, works
+from ledger.database.tables import artists, claims, log, principals, records, works
 
-__all__ = ["claims", "log", "principals", "records", "works"]
+__all__ = ["artists", "claims", "log", "principals", "records", "works"]

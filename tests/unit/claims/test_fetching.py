@@ -26,6 +26,7 @@ class Pages(BaseHTTPRequestHandler):
     """A site with everything that a page can do to whoever fetches it."""
 
     asked: list[tuple[str, str]]  # (Host, path)
+    heard: list[tuple[str | None, bytes]]  # (Webhook-Id, body) of what was handed over
 
     def do_GET(self) -> None:
         type(self).asked.append((self.headers["host"], self.path))
@@ -59,6 +60,23 @@ class Pages(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def do_POST(self) -> None:
+        type(self).asked.append((self.headers["host"], self.path))
+        body = self.rfile.read(int(self.headers["content-length"]))
+        type(self).heard.append((self.headers["webhook-id"], body))
+        if self.path == "/slow":
+            self.send_response(200)
+            for _ in range(40):
+                self.wfile.write(b".")
+                if self.server.stopped.wait(0.1):  # type: ignore[attr-defined]
+                    return
+            return
+        status = {"/hook": 204, "/moved": 307, "/gone": 410}[self.path]
+        self.send_response(status)
+        self.send_header("location", "/hook")
+        self.send_header("content-length", "0")
+        self.end_headers()
+
     def log_message(self, *_: object) -> None:
         pass
 
@@ -91,7 +109,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fetcher]:
 
 @pytest.fixture(autouse=True)
 def _nothing_asked() -> None:
-    Pages.asked = []
+    Pages.asked, Pages.heard = [], []
 
 
 def _certificate(folder: Path, host: str) -> tuple[Path, Path]:
@@ -135,6 +153,29 @@ def test_a_token_is_a_word_of_its_own() -> None:
     assert not control.shows(b"lawful-ledger-01234", "lawful-ledger-0123")
     assert not control.shows(b"xlawful-ledger-0123", "lawful-ledger-0123")
     assert control.shows(b">lawful-ledger-0123<", "lawful-ledger-0123")
+
+
+# ---- what is handed over ----
+
+
+def test_a_notice_is_handed_over_with_its_headers(site: Fetcher) -> None:
+    site.post(f"https://{HOST}/hook", b"{}", {"Webhook-Id": "one"})
+    assert (Pages.asked, Pages.heard) == ([(HOST, "/hook")], [("one", b"{}")])
+
+
+@pytest.mark.parametrize(("path", "says"), [("/moved", "307"), ("/gone", "410"), ("/slow", "longer than 1 seconds")])
+def test_a_notice_that_is_not_taken_there_and_then_did_not_arrive(site: Fetcher, path: str, says: str) -> None:
+    """Neither is a redirect followed: it could lead anywhere."""
+    with pytest.raises(PageRefused, match=says):
+        replace(site, seconds=1).post(f"https://{HOST}{path}", b"{}", {})
+    assert [path for _, path in Pages.asked] == [path]
+
+
+@pytest.mark.parametrize("found", [["127.0.0.1"], ["93.184.216.34", "169.254.169.254"], ["::1"]])
+def test_no_notice_goes_to_an_address_that_is_not_public(site: Fetcher, found: list[str]) -> None:
+    with pytest.raises(PageRefused):
+        replace(site, may_connect=is_public, resolve=lambda _: found).post(f"https://{HOST}/hook", b"{}", {})
+    assert Pages.asked == []
 
 
 # ---- what is not ----
