@@ -23,6 +23,7 @@ from ledger.database.tables.records import Record
 from ledger.erasure import erase
 from ledger.errors import NotFound, Unavailable
 from ledger.runtime import Runtime
+from ledger.standing import standing
 
 from .claiming import somebody, works_of
 from .desks import PAGE, artist_of, desk, link, sign_in, unlink
@@ -116,6 +117,13 @@ def test_a_record_that_credits_somebody_else_is_not_told(runtime: Runtime, work:
     generated(runtime, evidence=copy_of(runtime, other))
     generated(runtime, seed=2)  # credits nobody here
     assert told(runtime) == []
+
+
+def test_a_notice_that_waits_for_hours_alarms_no_operator(runtime: Runtime, work: uuid.UUID) -> None:
+    hooked(runtime, work)
+    generated(runtime, evidence=copy_of(runtime, work))
+    queue = standing(runtime).queues["tell"]
+    assert (queue.waiting, queue.oldest) == (1, None)
 
 
 def test_a_silent_address_keeps_no_record_waiting_and_in_the_end_hears_nothing_any_more(
