@@ -84,7 +84,7 @@ def stranger(
 
 
 def _bring(folder: Path, runtime: Runtime, authority_pem: str, address: str, record_id: uuid.UUID) -> None:
-    picture = httpx.get(f"{address}/v1/records/{record_id}/file", trust_env=False)
+    picture = httpx.get(f"{address}/v1/records/{record_id}/file", trust_env=False, timeout=120)
     (folder / "picture.png").write_bytes(picture.content)
     (folder / "root.pem").write_text(runtime.keys.root_pem)
     (folder / "authority.pem").write_text(authority_pem)
