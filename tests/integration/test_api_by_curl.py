@@ -21,6 +21,7 @@ from .typed_pages import Shell, Step, steps_of, variables_of
 pytestmark = [
     pytest.mark.postgres,
     pytest.mark.xdist_group("api-by-curl"),
+    pytest.mark.timeout(900),  # of the first test, for which the whole page is typed
     pytest.mark.skipif(shutil.which("curl") is None, reason="the page is about curl"),
 ]
 

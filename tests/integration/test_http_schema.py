@@ -99,7 +99,9 @@ def _filled(runtime: Runtime, settings: Settings, address: str) -> Api:
             "index": "0",
             "name": f"{dt.datetime.now(dt.UTC):%Y}.ndjson",
         }
-    schema = schemathesis.openapi.from_dict(httpx.get(f"{address}/schema/openapi.json", trust_env=False).json())
+    schema = schemathesis.openapi.from_dict(
+        httpx.get(f"{address}/schema/openapi.json", trust_env=False, timeout=120).json()
+    )
     operations = [result.ok() for result in schema.get_all_operations()]
     return Api(
         address,

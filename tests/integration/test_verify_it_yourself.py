@@ -25,7 +25,12 @@ from .timestamp_authority import needs_openssl, running_authority
 from .typed_pages import ROOT, Shell, Step, steps_of, variables_of
 from .witness_at_work import a_witness, policy
 
-pytestmark = [pytest.mark.postgres, pytest.mark.xdist_group("verify-it-yourself"), needs_openssl]
+pytestmark = [
+    pytest.mark.postgres,
+    pytest.mark.xdist_group("verify-it-yourself"),
+    pytest.mark.timeout(900),  # of the first test, for which the whole page is typed
+    needs_openssl,
+]
 
 STEPS = {step.name: step for step in steps_of("verify-it-yourself.md")}
 BRING, INSTALL, FETCH = (STEPS[name] for name in ("bring", "install", "fetch"))
@@ -84,7 +89,7 @@ def stranger(
 
 
 def _bring(folder: Path, runtime: Runtime, authority_pem: str, address: str, record_id: uuid.UUID) -> None:
-    picture = httpx.get(f"{address}/v1/records/{record_id}/file", trust_env=False)
+    picture = httpx.get(f"{address}/v1/records/{record_id}/file", trust_env=False, timeout=120)
     (folder / "picture.png").write_bytes(picture.content)
     (folder / "root.pem").write_text(runtime.keys.root_pem)
     (folder / "authority.pem").write_text(authority_pem)

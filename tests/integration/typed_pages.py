@@ -86,7 +86,7 @@ class Shell:
             text=True,
             encoding="utf-8",
             errors="replace",
-            timeout=120,
+            timeout=300,
         )
         self._variables |= dict(pair.split("=", 1) for pair in kept.read_text().split("\0")[:-1])
         self.printed[step.name], self.codes[step.name] = done.stdout, done.returncode
