@@ -273,7 +273,7 @@ def counted(number: int, what: str) -> str:
 
 def emphasised(text: str) -> Markup:
     """Our own text, with its *emphasis*."""
-    return Markup(re.sub(r"\*(\w+)\*", r"<em>\1</em>", escape(text)))  # noqa: S704 - escaped first
+    return Markup(re.sub(r"\*(\w+)\*", r"<em>\1</em>", str(escape(text))))  # noqa: S704 - escaped first
 
 
 def percent(value: float) -> str:
