@@ -27,7 +27,7 @@ from litestar.plugins.jinja import JinjaTemplateEngine
 from litestar.static_files import create_static_files_router
 from litestar.template import TemplateConfig
 from litestar.types import FileInfo, PathType
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ledger.log.declarations import MAX_BATCH_BYTES
 from ledger.metrics import exposed
@@ -241,7 +241,9 @@ def templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {each.__name__: each for each in (moment, day, probability, percent, sentence)}
+    environment.filters |= {
+        each.__name__: each for each in (moment, day, probability, percent, sentence, counted, emphasised)
+    }
     environment.globals |= {"words": wording, "htmx_config": HTMX}
     return environment
 
@@ -274,6 +276,16 @@ def probability(value: float | None) -> str:
 def sentence(text: str) -> str:
     """With a capital at the beginning and one full stop at the end."""
     return text[:1].upper() + text[1:].rstrip(".") + "."
+
+
+def counted(number: int, what: str) -> str:
+    """A number with what it counts, in the singular or the plural."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def emphasised(text: str) -> Markup:
+    """Our own text, with its *emphasis*."""
+    return Markup(re.sub(r"\*(\w+)\*", r"<em>\1</em>", str(escape(text))))  # noqa: S704 - escaped first
 
 
 def percent(value: float) -> str:

@@ -21,6 +21,8 @@ class Meaning(NamedTuple):
     does_not_mean: str
 
 
+NAVIGATION = {"/": "Check an image", "/log": "Log", "/claims": "Claims", "/about": "About", "/docs": "API"}
+
 QUESTIONS = {
     "credential": "Does the file carry a credential?",
     "content": "Is the file as it was when it was signed?",
@@ -205,6 +207,13 @@ CLAIM_OUTCOMES = {
     "supported": "What is on record and what was measured support the claim about image and work.",
     "contradicted": "What is on record contradicts the claim about image and work.",
     "inconclusive": "What is on record and what was measured neither support nor contradict the claim.",
+}
+
+OUTCOME_TONES: dict[str, Tone] = {"supported": "note", "contradicted": "bad", "inconclusive": "open"}
+
+CLAIMANTS = {
+    "declared": "That the claimant is the artist was declared, and not verified.",
+    "verified": "That the claimant is the artist was verified: they control the page that is on record.",
 }
 
 RESULTS = {"pass": "holds", "fail": "fails", "info": "noted", "skip": "not checked"}

@@ -16,10 +16,10 @@ from ledger.works_shown import ArtistView, Credits, WorkView
 
 ATOM = "application/atom+xml"
 CREDITED = {
-    "identity": "is this very picture",
-    "copy": "is a copy of it, or of a part",
-    "style": "resembles the hand",
-    "content": "shows the like",
+    "identity": "the very picture",
+    "copy": "a copy of a work, or of a part",
+    "style": "the hand looks alike",
+    "content": "what it shows is alike",
 }
 """What a credit says of a record, by its axis; the record has the error rate in full."""
 

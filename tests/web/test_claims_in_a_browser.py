@@ -52,10 +52,10 @@ def test_somebody_signs_in_claims_and_reads_the_decision(
     (found,) = [settled(runtime, each) for each in _claims(runtime)]
     page.reload()
     assert found.decision is not None
-    page.get_by_text("Inconclusive.").wait_for()
+    page.get_by_text("inconclusive", exact=True).wait_for()
     page.get_by_label("What should be looked at again?").fill("Look again.")
     page.get_by_role("button", name="Appeal").click()
-    page.get_by_text("appealed by the claimant").wait_for()
+    page.get_by_text("Appealed by the claimant").wait_for()
 
 
 def test_a_form_on_another_sites_page_does_nothing(site: str, page: Page) -> None:

@@ -74,7 +74,7 @@ def test_the_form_can_be_used_by_keyboard_alone_and_the_focus_is_seen(site: str,
         order.append(page.evaluate("document.activeElement.textContent.trim() || document.activeElement.id"))
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
     assert order == [
-        "Skip to the content", "Lawful Ledger", "Check an image", "Log", "Claims", "About", "For programs",
+        "Skip to the content", "Lawful Ledger", "Check an image", "Log", "Claims", "About", "API",
         "file", "Check this image", "name", "Look up",
     ]  # fmt: skip
     page.close()
