@@ -76,7 +76,7 @@ def test_a_picture_is_checked_by_keyboard_alone(runtime: Runtime, site: str, pag
     page.keyboard.press("Tab")
     assert focused(page) == "file", "the skip link leads past the navigation"
     with page.expect_file_chooser() as asked:
-        page.keyboard.press("Enter")
+        page.keyboard.press("Space")
     asked.value.set_files(tmp_path / "picture.png")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -90,12 +90,17 @@ def test_a_record_is_claimed_by_keyboard_alone(
 ) -> None:
     every_page(runtime, tmp_path)  # whose claimant signs in
     record = stamped(runtime, png(60))
+    (tmp_path / "mine.png").write_bytes(png(61))
     sign_in(runtime, context, site)
     page.goto(f"{site}/claims/new?about={record}")
     reach(page, "kind")
     page.keyboard.type("This image copies")
     reach(page, "claimant")
     page.keyboard.type("Jane Doe")
+    reach(page, "file")
+    with page.expect_file_chooser() as asked:
+        page.keyboard.press("Space")
+    asked.value.set_files(tmp_path / "mine.png")
     reach(page, "words")
     page.keyboard.type("It is after my work of 2019.")
     page.keyboard.press("Tab")
