@@ -231,7 +231,9 @@ def templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {each.__name__: each for each in (moment, day, probability, percent, sentence, counted, emphasised)}
+    environment.filters |= {
+        each.__name__: each for each in (moment, day, probability, percent, sentence, counted, emphasised)
+    }
     environment.globals |= {"words": wording, "htmx_config": HTMX}
     return environment
 
