@@ -1,12 +1,14 @@
 """The pictures of the pages in docs/images: `python -m benchmarks.screenshots [FOLDER]`, FOLDER being `lawful demo`'s.
 
-Plays the demo, so that whatever the pages show was made, measured and decided by the ledger itself; then an artist of the
-collection claims that the image imitates their style, and Chromium takes the pictures. Look at them before committing.
+Plays the demo, so that whatever the pages show was made, measured and decided by the ledger itself; then an artist of
+the collection claims that the image imitates their style, and Chromium takes the pictures. Look at them before
+committing.
 """
 
 import argparse
 import shutil
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,7 +45,9 @@ def claimed(folder: Path, url: str, record_id: str) -> str:
     with open_runtime(Invocation(folder / "ledger", ()).settings()) as runtime:
         with runtime.sessions() as session:
             work_id = session.scalars(sa.select(Work.id).join(Artist).where(Artist.name == ARTIST)).first()
-        wish = Wish(kind="style", claimant=ARTIST, about=record_id, work_id=work_id, words="These are my colours.")
+        wish = Wish(
+            kind="style", claimant=ARTIST, about=uuid.UUID(record_id), work_id=work_id, words="These are my colours."
+        )
         claim_id = open_claim(runtime, wish, identity_id=None)
     for _ in range(DECIDED_WITHIN_S):
         if httpx.get(f"{url}/v1/claims/{claim_id}", trust_env=False).json()["decision"]:

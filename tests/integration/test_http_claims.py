@@ -240,7 +240,7 @@ def test_a_person_claims_sees_the_decision_appeals_and_withdraws(
     assert "Not decided yet" in client.get(address, headers=PAGE).text
     settled(runtime, uuid.UUID(address.rpartition("/")[2]))
     page = client.get(address, headers=PAGE).text
-    assert "Supported." in page
+    assert ">supported</span>" in page
     assert "declared" in page
     assert client.post(f"{address}/appeal", data={"words": "Look again."}).status_code == 303
     assert client.post(f"{address}/withdraw").status_code == 303

@@ -266,8 +266,13 @@ def test_no_entry_of_a_busy_ledger_holds_a_persons_words_or_an_unsalted_digest(
             assert not any(spelling in text for spelling in spellings), f"{payload['type']} holds the {what}"
 
 
-ELSEWHERE = {statement_types.WitnessPolicy, statement_types.Override, statement_types.Keys}
-"""Written by operators alone, about witnesses and keys; their own tests run them."""
+ELSEWHERE = {
+    statement_types.WitnessPolicy,
+    statement_types.Override,
+    statement_types.Keys,
+    statement_types.ArtistLinked,
+}
+"""Written by operators alone, about witnesses, keys and who acts for whom; their own tests run them."""
 
 
 def test_what_an_entry_commits_to_opens_with_the_rows_salt_and_with_no_other(runtime: Runtime) -> None:

@@ -126,7 +126,7 @@ def test_the_python_verifier_uses_nothing_but_the_standard_library_and_two_signa
 def test_the_node_verifier_uses_nothing_but_node() -> None:
     program = (FOLDER / "verify.mjs").read_text(encoding="utf-8")
     imported = set(re.findall(r"""from "([^"]+)";""", program))
-    assert imported == {"node:crypto", "node:fs", "node:path"}
+    assert imported == {"node:crypto", "node:fs", "node:path", "node:url"}
     assert not re.search(r"\b(require|import)\(", program)
 
 
