@@ -1,7 +1,8 @@
 """The pictures of the pages in docs/images: `python -m benchmarks.screenshots [FOLDER]`, FOLDER being `lawful demo`'s.
 
-Plays the demo, so that whatever the pages show was made, measured and decided by the ledger itself; then an artist of the
-collection claims that the image imitates their style, and Chromium takes the pictures. Look at them before committing.
+Plays the demo, so that whatever the pages show was made, measured and decided by the ledger itself; then an artist of
+the collection claims that the image imitates their style, and Chromium takes the pictures. Look at them before
+committing.
 """
 
 import argparse
