@@ -1,6 +1,6 @@
 """From dropping a known file to its verdict on the screen, in Chromium: `python -m benchmarks.drop [--runs 20]`.
 
-A PNG of noise, the largest of its size, is issued by a ledger in a folder that is thrown away and dropped onto its
+A PNG of noise, the largest of its size, is issued by a ledger in a folder that is thrown away, and dropped onto its
 page. The clock runs from the drop event to the later of the answer's first paint and the end of its parsing: hashing,
 look-up, navigation, the whole answer. Beside it, in the same run and page: a fetch that has nothing to answer.
 """

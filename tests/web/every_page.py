@@ -8,6 +8,7 @@ import msgspec
 from playwright.sync_api import BrowserContext
 
 from attribution.evidence import Evidence
+from ledger import verifications
 from ledger.claims import identities
 from ledger.database.tables.works import Work
 from ledger.runtime import Runtime
@@ -72,8 +73,6 @@ def sign_in(runtime: Runtime, context: BrowserContext, site: str) -> None:
 
 
 def _waiting(runtime: Runtime) -> uuid.UUID:
-    from ledger import verifications
-
     with runtime.sessions.begin() as session:
         return verifications.accept_verification(session, runtime, image=png(3), principal_id=None)
 
