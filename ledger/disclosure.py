@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, sessionmaker
 
 from ledger import lookup
-from ledger.database.tables.claims import Claim
+from ledger.behind import behind
 from ledger.database.tables.log import LogEntry
 from ledger.database.tables.records import Generation, Record, Report, Stamp
 from ledger.database.tables.works import GrantChange, Work
@@ -30,7 +30,7 @@ from ledger.log import entries
 from ledger.log.policy import Policy
 from ledger.log.shard import Head, query_of
 from ledger.log.state import shown_head
-from ledger.log.statements import Statement, parse_statement
+from ledger.log.statements import parse_statement
 from ledger.lookup import RecordView
 
 MAX_ROWS = 200
@@ -188,7 +188,8 @@ def _rows(session: Session, shard: str, head: Head, found: Sequence[Any]) -> lis
     leaves = {row.idx: bytes(row.leaf_hash) for row in found}
     said = {row.idx: parse_statement(row.entry) for row in found}
     records = lookup.of_entries(session, list(leaves.values()))
-    emptied = _emptied(session, leaves, said)
+    about = behind(session, [(leaves[index], each.payload) for index, each in said.items()])
+    emptied = {index for index, each in zip(said, about, strict=True) if each.erased is not None}
     proofs = entries.inclusions(session, shard, leaves, head)
     return [
         Row(
@@ -205,31 +206,6 @@ def _rows(session: Session, shard: str, head: Head, found: Sequence[Any]) -> lis
         )
         for row, proof in zip(found, proofs, strict=True)
     ]
-
-
-def _emptied(session: Session, leaves: dict[int, bytes], said: dict[int, Statement]) -> set[int]:
-    """Indices of the entries behind which the content was deleted: a record's own, those that name it, and the steps
-    of a claim."""
-    records, claims = _named(said, "record_id"), _named(said, "claim_id")
-    rows = session.execute(
-        sa.select(Record.id, Record.leaf_hash).where(
-            Record.erased_at.is_not(None),
-            sa.or_(Record.leaf_hash.in_(list(leaves.values())), Record.id.in_(list(records.values()))),
-        )
-    ).all()
-    ids, hashes = {row.id for row in rows}, {row.leaf_hash for row in rows}
-    erased = set(
-        session.scalars(sa.select(Claim.id).where(Claim.erased_at.is_not(None), Claim.id.in_(list(claims.values()))))
-    )
-    return {
-        index
-        for index, leaf in leaves.items()
-        if leaf in hashes or records.get(index) in ids or claims.get(index) in erased
-    }
-
-
-def _named(said: dict[int, Statement], field: str) -> dict[int, uuid.UUID]:
-    return {index: uuid.UUID(str(each.payload[field])) for index, each in said.items() if field in each.payload}
 
 
 # ---- filters ---------------------------------------------------------------------------------------------------------

@@ -4,14 +4,13 @@ published; who looked at what, and works that may not be named, are not in it.""
 import datetime as dt
 import re
 import uuid
-from collections.abc import Sequence
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ledger import lookup
-from ledger.database.tables.claims import Claim
+from ledger.behind import behind
 from ledger.database.tables.log import LogCheckpoint, LogEntry, LogPublished
 from ledger.database.tables.records import Generation, Record, Stamp
 from ledger.database.tables.works import Artist, Work
@@ -135,49 +134,18 @@ def _lines(session: Session, shard: str, where: sa.ColumnElement[bool], limit: i
         .limit(limit)
     ).all()
     payloads = [parse_statement(row.entry).payload for row in rows]
-    records = _behind(session, [row.leaf_hash for row in rows], [_id(each.get("record_id")) for each in payloads])
-    claims = _claims(session, [_id(each.get("claim_id")) for each in payloads])
-    lines = []
-    for row, payload in zip(rows, payloads, strict=True):
-        record = records.get(row.leaf_hash) or records.get(_id(payload.get("record_id")))
-        claim = claims.get(_id(payload.get("claim_id")))
-        shown = record is not None and record[1] != "verification"
-        erased = (record[2] if record else None) or (claim[1] if claim else None)
-        lines.append(
-            EntryLine(
-                index=row.idx,
-                type=str(payload.get("type", "")),
-                created_at=_text(row.created_at),
-                record_id=str(record[0]) if record is not None and shown else None,
-                claim_id=str(claim[0]) if claim is not None else None,
-                redacted=erased is not None,
-            )
+    about = behind(session, [(row.leaf_hash, payload) for row, payload in zip(rows, payloads, strict=True)])
+    return [
+        EntryLine(
+            index=row.idx,
+            type=str(payload.get("type", "")),
+            created_at=_text(row.created_at),
+            record_id=str(of.record.id) if of.record is not None and of.record.kind != "verification" else None,
+            claim_id=str(of.claim.id) if of.claim is not None else None,
+            redacted=of.erased is not None,
         )
-    return lines
-
-
-def _behind(
-    session: Session, leaves: Sequence[bytes], ids: Sequence[uuid.UUID | None]
-) -> dict[bytes | uuid.UUID | None, tuple[uuid.UUID, str, dt.datetime | None]]:
-    """(id, kind, when it was erased) of the records that entries are about, by their leaf and by their id."""
-    found: dict[bytes | uuid.UUID | None, tuple[uuid.UUID, str, dt.datetime | None]] = {}
-    for record_id, leaf, kind, erased in session.execute(
-        sa.select(Record.id, Record.leaf_hash, Record.kind, Record.erased_at).where(
-            sa.or_(Record.leaf_hash.in_(leaves), Record.id.in_([each for each in ids if each is not None]))
-        )
-    ):
-        found[record_id] = (record_id, kind, erased)
-        if leaf is not None:
-            found[leaf] = (record_id, kind, erased)
-    return found
-
-
-def _claims(
-    session: Session, ids: Sequence[uuid.UUID | None]
-) -> dict[uuid.UUID | None, tuple[uuid.UUID, dt.datetime | None]]:
-    wanted = {each for each in ids if each is not None}
-    rows = session.execute(sa.select(Claim.id, Claim.erased_at).where(Claim.id.in_(wanted))) if wanted else ()
-    return {claim_id: (claim_id, erased) for claim_id, erased in rows}
+        for row, payload, of in zip(rows, payloads, about, strict=True)
+    ]
 
 
 def _records(session: Session, where: sa.ColumnElement[bool]) -> list[RecordLine]:
@@ -205,13 +173,6 @@ def _artists(session: Session, name: str | None, artist_id: uuid.UUID | None = N
     named = sa.exists().where(Work.artist_id == Artist.id, Work.grant_name)
     rows = session.execute(sa.select(Artist.id, Artist.name).where(asked, named).order_by(Artist.name).limit(PAGE))
     return [ArtistLine(id=str(row.id), name=row.name) for row in rows]
-
-
-def _id(said: object) -> uuid.UUID | None:
-    try:
-        return uuid.UUID(str(said))
-    except ValueError:
-        return None
 
 
 def _text(moment: dt.datetime) -> str:

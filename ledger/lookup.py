@@ -5,7 +5,7 @@ no HTTP.
 import datetime as dt
 import re
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any, Literal
 
 import msgspec
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from attribution.fingerprints import Fingerprints, bits, iscc_bits
-from ledger.database.tables.claims import Claim
+from ledger.behind import behind
 from ledger.database.tables.log import WITNESSED_HEADS, LogEntry, LogOutbox, LogPublished, LogShard
 from ledger.database.tables.records import Generation, Record, Report, Stamp
 from ledger.errors import BadRequest, NotFound
@@ -182,33 +182,19 @@ def by_index(session: Session, shard: str, index: int) -> EntryView:
             next_step="ask for an index from 0 to below the size of its checkpoint",
         )
     statement = parse_statement(row.entry)
-    record = _behind(session, statement.payload, row.leaf_hash)
-    erased = record if record is not None else _claim_behind(session, statement.payload)
-    redacted = erased is not None and erased.erased_at is not None
+    (about,) = behind(session, [(row.leaf_hash, statement.payload)])
+    record, erased = about.record, about.erased
     return EntryView(
         origin=row.origin,
         index=index,
         leaf_hash=row.leaf_hash.hex(),
         type=str(statement.payload.get("type", "")),
         issuer=statement.issuer,
-        answer="redacted" if redacted else "recorded",
-        payload=None if redacted else statement.payload,
+        answer="recorded" if erased is None else "redacted",
+        payload=statement.payload if erased is None else None,
         record_id=str(record.id) if record is not None and record.kind != "verification" else None,
-        redaction=_redaction(session, erased.erased_leaf) if erased is not None and redacted else None,
+        redaction=_redaction(session, erased.erased_leaf) if erased is not None else None,
     )
-
-
-def _behind(session: Session, payload: Mapping[str, Any], leaf_hash: bytes) -> Record | None:
-    """The row an entry is about: named in it, or known by the leaf (looks are not named in their entries)."""
-    named = payload.get("record_id")
-    where = Record.leaf_hash == leaf_hash if named is None else Record.id == uuid.UUID(str(named))
-    return session.execute(sa.select(Record).where(where).limit(1)).scalar_one_or_none()
-
-
-def _claim_behind(session: Session, payload: Mapping[str, Any]) -> Claim | None:
-    """The claim that an entry is a step of."""
-    named = payload.get("claim_id")
-    return None if named is None else session.get(Claim, uuid.UUID(str(named)))
 
 
 def _redaction(session: Session, leaf_hash: bytes | None) -> Redaction | None:
