@@ -24,7 +24,7 @@ from ledger.errors import Conflict, Unavailable
 
 Say = Callable[[str], None]
 
-START_PATIENCE = 90.0  # seconds until the web process must answer
+START_PATIENCE = 300.0  # seconds until both must be ready: a busy machine is slow; a child that dies is told at once
 STOP_PATIENCE = 15.0  # seconds a child has to end after SIGTERM before it is killed; its work resumes at the next start
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a child that died is started again; doubles every time
 STEADY = 60.0  # seconds after which a child counts as running well and its pause starts over

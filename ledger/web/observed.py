@@ -15,7 +15,7 @@ from uuid_utils.compat import uuid7
 from ledger.metrics import HTTP_SECONDS
 
 QUIET = {"/healthz", "/readyz"}
-"""Asked every few seconds by machines: counted, and not told."""
+"""Asked every few seconds by machines: counted, and not told, even where the answer is that something is missing."""
 
 METHODS = {"GET", "HEAD", "POST", "OPTIONS"}  # whatever else a stranger sends is one label
 

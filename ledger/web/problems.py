@@ -18,7 +18,7 @@ from uuid_utils.compat import uuid7
 
 from ledger.errors import LedgerError, Unavailable
 from ledger.log.declarations import BatchRefused
-from ledger.web.observed import request_id
+from ledger.web.observed import QUIET, request_id
 from ledger.web.wording import STATUS_TITLES
 from models.errors import ModelError
 
@@ -115,10 +115,10 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
 def answer_with_problem(request: "Request[Any, Any, Any]", error: Exception) -> "Response[Any]":
     """The exception handler of the whole application."""
     problem = problem_of(error, f"urn:uuid:{request_id() or uuid7()}")
-    if problem.status >= 500:
-        unexpected = not isinstance(error, LedgerError | ModelError)
+    expected = isinstance(error, LedgerError | ModelError)
+    if problem.status >= 500 and not (expected and request.scope["path"] in QUIET):
         _logger.error(
-            "request_failed", code=problem.code, instance=problem.instance, exc_info=error if unexpected else None
+            "request_failed", code=problem.code, instance=problem.instance, exc_info=None if expected else error
         )
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     headers.pop("content-type", None)

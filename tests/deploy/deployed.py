@@ -18,6 +18,7 @@ import ledger
 ROOT = Path(ledger.__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+TOLD = "told"
 LAWFUL = "/opt/lawful-ledger/.venv/bin/lawful"
 
 
@@ -60,11 +61,13 @@ def lawful_commands() -> dict[str, set[str]]:
 
 @contextmanager
 def running(environment: dict[str, str], *command: str) -> Iterator["subprocess.Popen[str]"]:
-    """`lawful <command>`, killed at the end if it has not ended."""
+    """`lawful <command>`, killed at the end if it has not ended. What it tells goes to the file `TOLD`."""
     argv = [sys.executable, "-m", "ledger.cli", *command]
-    with subprocess.Popen(
-        argv, env=environment, stderr=subprocess.PIPE, text=True, cwd=environment["LAWFUL_HOME"]
-    ) as started:
+    home = Path(environment["LAWFUL_HOME"])
+    with (
+        (home / TOLD).open("w") as told,  # a pipe that nobody reads while it runs would fill up and hold it
+        subprocess.Popen(argv, env=environment, stderr=told, text=True, cwd=home) as started,
+    ):
         try:
             yield started
         finally:

@@ -21,7 +21,7 @@ import yaml
 from ledger.database import binaries
 from tests.external_postgres import external_postgres
 
-from .deployed import DEPLOY, clean, instructions, lawful_commands, running
+from .deployed import DEPLOY, TOLD, clean, instructions, lawful_commands, running
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.xdist_group("deploy")]
 
@@ -43,7 +43,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(what: Callable[[], object], seconds: float = 120) -> None:
+def wait_for(what: Callable[[], object], seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, "it did not come about"
@@ -109,9 +109,10 @@ def owner_url(prepared: str) -> str:
     return f"postgresql://lawful_owner:{PASSWORDS['LAWFUL_OWNER_PASSWORD']}@{prepared}"
 
 
-def ended_well(process: "subprocess.Popen[str]") -> str:
+def ended_well(environment: dict[str, str], process: "subprocess.Popen[str]") -> str:
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=60)
+    process.wait(timeout=60)
+    told = (Path(environment["LAWFUL_HOME"]) / TOLD).read_text()
     assert process.returncode == 0, told
     return told
 
@@ -132,7 +133,7 @@ def test_web_serves_and_tells_its_story_in_json(founded: dict[str, str]) -> None
         wait_for(lambda: is_alive(founded, page) or process.poll() is not None)
         assert is_alive(founded, f"{founded['LAWFUL_METRICS_PORT']}/metrics")
         httpx.get(f"http://127.0.0.1:{founded['LAWFUL_PORT']}/v1/log", trust_env=False)
-        told = [json.loads(line) for line in ended_well(process).splitlines()]
+        told = [json.loads(line) for line in ended_well(founded, process).splitlines()]
     assert [line for line in told if line["event"] == "request" and line["route"] == "/v1/log"]
     assert not is_alive(founded, page)
 
@@ -151,7 +152,7 @@ def test_the_worker_shows_that_it_lives_and_lets_go_when_told(founded: dict[str,
 
         wait_for(works)
         assert is_alive(founded, f"{founded['LAWFUL_METRICS_PORT']}/metrics")
-        assert "worker_ready" in ended_well(process)
+        assert "worker_ready" in ended_well(founded, process)
 
 
 def test_the_export_goes_on_until_it_is_told_to_end(founded: dict[str, str], tmp_path: Path) -> None:
@@ -161,7 +162,7 @@ def test_the_export_goes_on_until_it_is_told_to_end(founded: dict[str, str], tmp
         words[2], words[4] = str(folder), "0.5"
         with running(founded, *words) as process:
             wait_for(lambda: (folder / "checkpoint").exists() or process.poll() is not None)  # noqa: B023
-            assert '"exported"' in ended_well(process)
+            assert '"exported"' in ended_well(founded, process)
         assert (folder / "checkpoint").read_text().startswith("localhost/ledger/2026\n")
 
 
@@ -186,7 +187,7 @@ def test_everything_together_shows_two_sets_of_metrics(founded: dict[str, str]) 
         wait_for(lambda: is_alive(founded, f"{founded['LAWFUL_PORT']}/readyz") or process.poll() is not None)
         wait_for(lambda: is_alive(founded, f"{second}/metrics") or process.poll() is not None)
         assert is_alive(founded, f"{founded['LAWFUL_METRICS_PORT']}/metrics")
-        ended_well(process)
+        ended_well(founded, process)
 
 
 def test_the_service_cannot_rewrite_the_log_with_the_password_that_it_is_given(founded: dict[str, str]) -> None:

@@ -141,6 +141,17 @@ def test_an_unexpected_failure_tells_nothing_of_the_inside(
     assert "12345" in logged
 
 
+def test_a_start_that_waits_for_the_worker_does_not_fill_the_log(
+    runtime: Runtime, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(runtime) as client:
+        assert {client.get("/readyz").status_code for _ in range(20)} == {503}
+        client.get(f"/v1/records/{NOBODY}")
+    logged = capsys.readouterr().out
+    assert "worker_absent" not in logged
+    assert len(logged.splitlines()) < 20
+
+
 def test_a_database_that_is_down_is_503_and_the_process_lives(runtime: Runtime, superuser: object) -> None:
     name = runtime.settings.database_url.get_secret_value().rsplit("/", 1)[-1].partition("?")[0]  # type: ignore[union-attr]
     with serving(runtime) as client:
