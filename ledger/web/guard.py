@@ -11,9 +11,9 @@ from litestar.handlers import BaseRouteHandler
 from litestar.routes import BaseRoute, HTTPRoute
 
 from ledger import auditors
+from ledger.api_keys import principal_of
 from ledger.auditors import Auditor
 from ledger.errors import NotAllowed
-from ledger.genesis import principal_of
 from ledger.runtime import Runtime
 from ledger.web.access import ACCESS, Access
 

@@ -7,7 +7,8 @@ CREATE EXTENSION IF NOT EXISTS vector;
 CREATE TABLE principals (
     id          uuid PRIMARY KEY,
     name        text NOT NULL UNIQUE,
-    role        text NOT NULL CONSTRAINT role_known CHECK (role IN ('operator', 'submitter', 'auditor')),
+    role        text NOT NULL
+                CONSTRAINT role_known CHECK (role IN ('operator', 'submitter', 'auditor', 'admin')),
     generator   text,
     created_at  timestamptz NOT NULL DEFAULT now()
 );

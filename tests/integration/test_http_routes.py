@@ -5,7 +5,7 @@ import datetime as dt
 import pytest
 import sqlalchemy as sa
 
-from ledger.commands.work import api_key_for
+from ledger import api_keys
 from ledger.database.tables.principals import ApiKey
 from ledger.database.tables.records import Record
 from ledger.runtime import Runtime
@@ -216,7 +216,7 @@ def test_a_method_that_is_asked_for_by_options_needs_no_key_and_does_nothing(run
 
 def _key_of(runtime: Runtime, role: str) -> str:
     with runtime.sessions.begin() as session:
-        return api_key_for(session, f"somebody who is {role}", None, role)
+        return api_keys.make(session, runtime, f"somebody who is {role}", role, "test")[1]
 
 
 def _revoked_key(runtime: Runtime) -> str:

@@ -20,7 +20,7 @@ class Principal(Base):
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     role: Mapped[str] = mapped_column(
-        sa.Text, sa.CheckConstraint("role IN ('operator', 'submitter', 'auditor')", name="role_known")
+        sa.Text, sa.CheckConstraint("role IN ('operator', 'submitter', 'auditor', 'admin')", name="role_known")
     )
     generator: Mapped[str | None]
     created_at: Mapped[dt.datetime] = created()
