@@ -21,6 +21,7 @@ from ledger.database.tables.principals import ApiKey, Principal
 from ledger.errors import BadRequest, Conflict, NotFound
 from ledger.log import entries
 from ledger.log.statement_types import sign_entry
+from ledger.requests import check_declared
 from ledger.runtime import Runtime
 
 API_KEY = "lawful-ledger/api-key/1"
@@ -46,7 +47,8 @@ def make(
 ) -> tuple[uuid.UUID, str]:
     """A key's id and the key for `name`, who is made when unknown. A role or generator on record is never changed.
 
-    What is returned here is not stored anywhere. Raises BadRequest `submitter_name`, Conflict `submitter_differs`.
+    What is returned here is not stored anywhere. Raises BadRequest `submitter_name`, `model_malformed`, Conflict
+    `submitter_differs`.
     """
     if not name.strip() or len(name) > 200 or not name.isprintable():
         raise BadRequest(
@@ -54,6 +56,7 @@ def make(
             code="submitter_name",
             next_step="name whoever will hold the key",
         )
+    check_declared(generator, None, None)
     values = {"id": uuid7(), "name": name, "role": role, "generator": generator}
     session.execute(insert(Principal).values(values).on_conflict_do_nothing(index_elements=["name"]))
     known = session.execute(sa.select(Principal).where(Principal.name == name)).scalar_one()

@@ -219,13 +219,13 @@ def generated(runtime: Runtime, seed: int = 1, evidence: Evidence = EVIDENCE, pr
     return record_id
 
 
-def stamped(runtime: Runtime, image: bytes, model: str | None = None) -> uuid.UUID:
-    """An issued stamp of `image`."""
+def stamped(runtime: Runtime, image: bytes, model: str | None = None, by: uuid.UUID | None = None) -> uuid.UUID:
+    """An issued stamp of `image`, by the operator unless another principal is named."""
     with runtime.sessions.begin() as session:
         record_id = issue.accept_stamp(
             session,
             runtime,
-            principal_id=operator(runtime),
+            principal_id=by or operator(runtime),
             image=image,
             media_type=decode(image).media_type,
             declared_model=model,
