@@ -132,7 +132,7 @@ TABLE = {
     ("POST", f"{ARTIST}/grants"): the_artist(400),
     ("POST", f"{ARTIST}/works/{{work_id:uuid}}/grants"): the_artist(400),
     ("POST", f"{ARTIST}/enrolments"): the_artist(400),
-    ("POST", f"{ARTIST}/webhook"): the_artist(422),
+    ("POST", f"{ARTIST}/webhook"): the_artist(400),
     ("POST", f"{ARTIST}/webhook/remove"): the_artist(303),
     ("POST", f"{ARTIST}/control"): people(404),
     ("POST", f"{ARTIST}/control/check"): people(404),
