@@ -102,7 +102,7 @@ async def is_auditor(request: "Request[Any, Any, Any]") -> bool:
 
 def auditor_id(request: "Request[Any, Any, Any]") -> str:
     """Whom a request counts for, once `is_auditor` has said yes."""
-    return f"{request.state.auditor.id} {request.url.path.split('/')[3]}"
+    return str(request.state.auditor.id)
 
 
 def _auditor(runtime: Runtime, headers: Any) -> Auditor | None:

@@ -56,6 +56,16 @@ class AuditorToken(Base):
     revoked_at: Mapped[dt.datetime | None]
 
 
+class RequestCount(Base):
+    """Requests of somebody in the minute that ends then; `who` is a digest (`ledger.limits`)."""
+
+    __tablename__ = "request_counts"
+    __table_args__ = (length_check("who"), {"prefixes": ["UNLOGGED"]})
+    who: Mapped[bytes] = mapped_column(primary_key=True)
+    taken: Mapped[int]
+    ends_at: Mapped[dt.datetime]
+
+
 class SubmitterKey(Base):
     """A key whose statements a submitter may put into the log; its announcement is an entry."""
 
