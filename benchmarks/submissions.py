@@ -24,8 +24,7 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from benchmarks.measuring import show, spread, throwaway_ledger
-from ledger import submissions
-from ledger.commands.work import api_key_for
+from ledger import api_keys, submissions
 from ledger.log import cbor_sequence
 from ledger.log.declarations import DECLARATION, checked
 from ledger.log.entries import append_many
@@ -127,7 +126,7 @@ def main() -> None:
     with throwaway_ledger(sequencer=False) as runtime:
         key = StatementKey.generate()
         with runtime.sessions.begin() as session:
-            api_key = api_key_for(session, "benchmark", None)
+            api_key = api_keys.make(session, runtime, "benchmark", "submitter", "benchmark")[1]
             registered = submissions.register_key(session, runtime, "benchmark", key.public_key)
         statements = signed(key, registered.issuer, options.entries + options.singles)
         many, singles = statements[: options.entries], statements[options.entries :]

@@ -106,7 +106,7 @@ class Settings(BaseSettings):
 
     max_upload_bytes: int = Field(64 * 2**20, gt=0, description="Largest file accepted, in bytes.")
     looks_per_minute: int = Field(
-        120, gt=0, description="Verifications taken from one address in a minute, by each web process."
+        120, gt=0, description="Verifications taken from one address in a minute, by all web processes together."
     )
     claims_per_day: int = Field(10, gt=0, description="Claims taken from one signed-in person in a day.")
     smtp_url: SecretStr | None = Field(
@@ -118,7 +118,7 @@ class Settings(BaseSettings):
     audit_pages_per_minute: int = Field(
         240,
         gt=0,
-        description="Pages of 200 entries that one auditor's token may read in a minute, by each web process.",
+        description="Pages of 200 entries that one auditor's token may read in a minute, by all web processes.",
     )
     max_prompt_chars: int = Field(4000, gt=0, description="Longest prompt accepted, in characters.")
     tsa_url: str | None = Field(None, description="RFC 3161 timestamp authority for credentials; unset: none.")

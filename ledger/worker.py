@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from structlog.contextvars import bound_contextvars
 
 from attribution.fingerprints import fingerprint
-from ledger import issue, jobs, verifications, verify
+from ledger import issue, jobs, limits, verifications, verify
 from ledger.abandonment import abandon, failure
 from ledger.artists import enrolling, webhooks
 from ledger.claims import deciding, identities, replies
@@ -381,6 +381,8 @@ async def _housekeeping(app: procrastinate.App, worker: Worker) -> None:
     next_sweep = time.monotonic() + FIRST_SWEEP_SECONDS
     while True:
         try:
+            with worker.runtime.sessions.begin() as session:
+                limits.forget(session)
             if time.monotonic() >= next_sweep:
                 next_sweep = time.monotonic() + SWEEP_SECONDS
                 with worker.runtime.sessions.begin() as session:

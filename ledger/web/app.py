@@ -18,8 +18,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException, NotFoundException
 from litestar.file_system import BaseLocalFileSystem
-from litestar.middleware import DefineMiddleware
-from litestar.middleware.rate_limit import RateLimitConfig
+from litestar.middleware.rate_limit import get_remote_address
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme
@@ -40,6 +39,7 @@ from ledger.web import (
     claiming,
     desk,
     health,
+    keys,
     log,
     log_page,
     pages,
@@ -56,6 +56,7 @@ from ledger.web import (
 )
 from ledger.web.guard import allowed, require_a_row_for_each
 from ledger.web.headers import with_headers
+from ledger.web.limiting import RateLimit, limited
 from ledger.web.observed import observed
 from ledger.web.problems import answer_with_problem
 from ledger.web.serving import serve_app
@@ -103,6 +104,9 @@ OTHERS = (
     health.healthz,
     health.readyz,
     health.read_standing,
+    keys.read_keys,
+    keys.make_key,
+    keys.revoke_key,
     pages.verification_page,
     record_page.find_page,
     record_page.record_page,
@@ -194,7 +198,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
         lifespan=[lifespan],
         dependencies={"runtime": Provide(_runtime, sync_to_thread=False)},
         guards=[allowed],
-        middleware=[_limited(settings.looks_per_minute)],
+        middleware=[limited(_looks(settings.looks_per_minute))],
         exception_handlers={HTTPException: answer_with_problem, Exception: answer_with_problem},
         template_config=TemplateConfig(instance=JinjaTemplateEngine.from_environment(templates())),
         openapi_config=_openapi(),
@@ -209,14 +213,14 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
     return app
 
 
-def _limited(per_minute: int) -> DefineMiddleware:
+def _looks(per_minute: int) -> RateLimit:
     """Anybody may ask for a look, and each costs the worker's time and the log an entry. A link to sign in costs a
     mail, a claim or an enrolment the decoding of a picture, a check of control and a webhook somebody else's server a
     request. A key lifts no limit.
 
     Counted by the address that connects, or that a proxy of the setting `proxies` hands on.
     """
-    return RateLimitConfig(("minute", per_minute), check_throttle_handler=_is_limited).middleware
+    return RateLimit("looks", per_minute, _is_limited, get_remote_address)
 
 
 async def _is_limited(request: Request[Any, Any, Any]) -> bool:

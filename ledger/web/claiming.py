@@ -21,7 +21,7 @@ from ledger.errors import BadRequest, NotFound
 from ledger.runtime import Runtime
 from ledger.web.problems import problems, wants_page
 from ledger.web.reading import PDF, pdf_answer
-from ledger.web.sessions import knows_sign_in, requires_sign_in
+from ledger.web.sessions import knows_sign_in
 from ledger.web.uploads import too_large
 
 About = Annotated[uuid.UUID | None, QueryParameter(description="Only claims on this record.")]
@@ -170,14 +170,14 @@ def claim_page(
     return Template("claim.html", context=context, headers=vary)
 
 
-@get("/claims/new", guards=[requires_sign_in], include_in_schema=False, sync_to_thread=False)
+@get("/claims/new", include_in_schema=False, sync_to_thread=False)
 def new_claim_page(runtime: NamedDependency[Runtime], about: About = None) -> Template:
     """The form."""
     context = {"about": about, "max_bytes": runtime.settings.max_upload_bytes, "kinds": opening.KINDS}
     return Template("claim_new.html", context=context)
 
 
-@post("/claims/new", guards=[requires_sign_in], include_in_schema=False)
+@post("/claims/new", include_in_schema=False)
 async def open_claim(request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime]) -> Redirect:
     """Takes the form, and leads to the claim's page."""
     form = await request.form()
@@ -193,7 +193,7 @@ async def open_claim(request: "Request[Any, Any, Any]", runtime: NamedDependency
     return Redirect(f"/claims/{claim_id}", status_code=303)
 
 
-@post("/claims/{claim_id:uuid}/withdraw", guards=[requires_sign_in], include_in_schema=False)
+@post("/claims/{claim_id:uuid}/withdraw", include_in_schema=False)
 async def withdraw_claim(
     request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], claim_id: FromPath[uuid.UUID]
 ) -> Redirect:
@@ -202,7 +202,7 @@ async def withdraw_claim(
     return Redirect(f"/claims/{claim_id}", status_code=303)
 
 
-@post("/claims/{claim_id:uuid}/appeal", guards=[requires_sign_in], include_in_schema=False)
+@post("/claims/{claim_id:uuid}/appeal", include_in_schema=False)
 async def appeal_by_claimant(
     request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], claim_id: FromPath[uuid.UUID]
 ) -> Redirect:
@@ -212,7 +212,7 @@ async def appeal_by_claimant(
     return Redirect(f"/claims/{claim_id}", status_code=303)
 
 
-@post("/claims/{claim_id:uuid}/control", guards=[requires_sign_in], include_in_schema=False, status_code=200)
+@post("/claims/{claim_id:uuid}/control", include_in_schema=False, status_code=200)
 async def ask_for_token(
     request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], claim_id: FromPath[uuid.UUID]
 ) -> Template:
@@ -221,7 +221,7 @@ async def ask_for_token(
     return Template("claim.html", context={"claim": found, "own": True, "proof": (token, page)})
 
 
-@post("/claims/{claim_id:uuid}/control/check", guards=[requires_sign_in], include_in_schema=False)
+@post("/claims/{claim_id:uuid}/control/check", include_in_schema=False)
 async def check_token(
     request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], claim_id: FromPath[uuid.UUID]
 ) -> Redirect:

@@ -1,4 +1,4 @@
-"""Keeps the table of `ledger.web.access`: a key in `Authorization: Bearer …`, before a byte of the body is read."""
+"""Keeps the table of `ledger.web.access`: a key in `Authorization: Bearer …` or a cookie, before the body is read."""
 
 import uuid
 from collections.abc import Iterable
@@ -6,18 +6,16 @@ from typing import Any, NamedTuple
 
 from litestar import Request
 from litestar.concurrency import sync_to_thread
-from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.routes import BaseRoute, HTTPRoute
 
 from ledger import auditors
+from ledger.api_keys import principal_of
 from ledger.auditors import Auditor
 from ledger.errors import NotAllowed
-from ledger.genesis import principal_of
 from ledger.runtime import Runtime
 from ledger.web.access import ACCESS, Access
-
-Connection = ASGIConnection[Any, Any, Any, Any]
+from ledger.web.sessions import Connection, requires_artist, requires_sign_in
 
 
 class Caller(NamedTuple):
@@ -25,11 +23,12 @@ class Caller(NamedTuple):
     role: str
 
 
-async def allowed(connection: Connection, _handler: BaseRouteHandler) -> None:
+async def allowed(connection: Connection, handler: BaseRouteHandler) -> None:
     """The guard of the whole application. Notes whose key was sent, None where none was or none is looked at.
 
     Refuses with 401 whoever sends no key where one is needed, or one that is unknown or revoked; with 403 a key whose
-    role does not open this route. An auditor's token is refused likewise: none, ended, or of another scope.
+    role does not open this route. An auditor's token is refused likewise: none, ended, or of another scope. Who is not
+    signed in is refused with 403, who does not act for the artist in the address with 404.
     """
     connection.state.principal_id = None
     method = str(connection.scope.get("method"))
@@ -38,6 +37,11 @@ async def allowed(connection: Connection, _handler: BaseRouteHandler) -> None:
     access = ACCESS[method, connection.scope["path_template"]]
     if access.scope is not None:
         auditors.check(connection.state.auditor, access.scope)
+        return
+    if access.session is not None:
+        await requires_sign_in(connection, handler)
+        if access.session == "artist":
+            await requires_artist(connection)
         return
     header = connection.headers.get("authorization") if access.looks else None
     if header is None:
@@ -98,7 +102,7 @@ async def is_auditor(request: "Request[Any, Any, Any]") -> bool:
 
 def auditor_id(request: "Request[Any, Any, Any]") -> str:
     """Whom a request counts for, once `is_auditor` has said yes."""
-    return f"{request.state.auditor.id} {request.url.path.split('/')[3]}"
+    return str(request.state.auditor.id)
 
 
 def _auditor(runtime: Runtime, headers: Any) -> Auditor | None:

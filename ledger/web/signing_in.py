@@ -14,7 +14,7 @@ from ledger.artists.desk import DeskLine
 from ledger.claims import identities, mail, views
 from ledger.claims.views import ClaimLine
 from ledger.runtime import Runtime
-from ledger.web.sessions import cookie_name, requires_sign_in, session_cookie
+from ledger.web.sessions import cookie_name, session_cookie
 
 HIDDEN = {"X-Robots-Tag": "noindex, nofollow"}
 LINK_MINUTES = int(identities.LINK_LIFE.total_seconds() // 60)
@@ -56,7 +56,7 @@ async def sign_out(request: "Request[Any, Any, Any]", runtime: NamedDependency[R
     return Redirect("/", status_code=303, cookies=[session_cookie(runtime.settings, "")])
 
 
-@get("/account", guards=[requires_sign_in], include_in_schema=False, sync_to_thread=True)
+@get("/account", include_in_schema=False, sync_to_thread=True)
 def account_page(request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime]) -> Template:
     """The artists for whom one acts, one's own claims, and the id by which the operator can link or forget one."""
     identity_id: uuid.UUID = request.state.identity_id

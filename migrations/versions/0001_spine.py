@@ -8,7 +8,8 @@ revision = "0001"
 down_revision = None
 
 ORDINARY = (
-    "principals, api_keys, auditor_tokens, collections, artists, works, grant_changes, embeddings, local_features,"
+    "principals, api_keys, auditor_tokens, request_counts, collections, artists, works, grant_changes, embeddings,"
+    " local_features,"
     " previews, calibrations, snapshots,"
     " records, generations, stamps, verifications, reports, pictures, signed_reports, credits,"
     " log_published, log_witnesses, announced_keys, submitter_keys, submissions,"

@@ -7,7 +7,8 @@ CREATE EXTENSION IF NOT EXISTS vector;
 CREATE TABLE principals (
     id          uuid PRIMARY KEY,
     name        text NOT NULL UNIQUE,
-    role        text NOT NULL CONSTRAINT role_known CHECK (role IN ('operator', 'submitter', 'auditor')),
+    role        text NOT NULL
+                CONSTRAINT role_known CHECK (role IN ('operator', 'submitter', 'auditor', 'admin')),
     generator   text,
     created_at  timestamptz NOT NULL DEFAULT now()
 );
@@ -35,6 +36,15 @@ CREATE TABLE auditor_tokens (
     CONSTRAINT token_sha256_is_32_bytes CHECK (octet_length(token_sha256) = 32),
     CONSTRAINT scopes_known CHECK (scopes <@ ARRAY['entries', 'exports'] AND cardinality(scopes) > 0)
 );
+
+-- How often somebody asked in a minute: lost when the server crashes, and in no backup.
+
+CREATE UNLOGGED TABLE request_counts (
+    who      bytea PRIMARY KEY,
+    taken    integer NOT NULL,
+    ends_at  timestamptz NOT NULL,
+    CONSTRAINT who_is_32_bytes CHECK (octet_length(who) = 32)
+) WITH (fillfactor = 50);
 
 -- What is compared with.
 

@@ -34,7 +34,7 @@ from attribution.evidence import (
 from attribution.fingerprints import fingerprint
 from attribution.gate import GatePolicy, decide
 from attribution.wording import findings, not_proven, statement
-from ledger import genesis, issue, supervisor, verifications, verify
+from ledger import api_keys, issue, supervisor, verifications, verify
 from ledger.database.tables.principals import Principal
 from ledger.database.tables.records import Record, Verification
 from ledger.runtime import Runtime
@@ -200,7 +200,7 @@ def operator(runtime: Runtime) -> uuid.UUID:
 
 def api_key(runtime: Runtime) -> str:
     with runtime.sessions.begin() as session:
-        return genesis.new_api_key(session, session.scalars(sa.select(Principal.id)).first(), "test")  # type: ignore[arg-type]
+        return api_keys.new_key(session, session.scalars(sa.select(Principal.id)).first(), "test")[1]  # type: ignore[arg-type]
 
 
 def generated(runtime: Runtime, seed: int = 1, evidence: Evidence = EVIDENCE, prompt: str = "a boat") -> uuid.UUID:
@@ -219,13 +219,13 @@ def generated(runtime: Runtime, seed: int = 1, evidence: Evidence = EVIDENCE, pr
     return record_id
 
 
-def stamped(runtime: Runtime, image: bytes, model: str | None = None) -> uuid.UUID:
-    """An issued stamp of `image`."""
+def stamped(runtime: Runtime, image: bytes, model: str | None = None, by: uuid.UUID | None = None) -> uuid.UUID:
+    """An issued stamp of `image`, by the operator unless another principal is named."""
     with runtime.sessions.begin() as session:
         record_id = issue.accept_stamp(
             session,
             runtime,
-            principal_id=operator(runtime),
+            principal_id=by or operator(runtime),
             image=image,
             media_type=decode(image).media_type,
             declared_model=model,

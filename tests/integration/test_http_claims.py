@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import structlog
 from litestar.testing import TestClient
 
-from ledger import genesis
+from ledger import api_keys
 from ledger.claims import deciding, identities
 from ledger.database.tables.claims import Claim, Identity, SignInLink, WebSession
 from ledger.database.tables.principals import Principal
@@ -313,7 +313,7 @@ def test_the_other_side_answers_with_the_key_that_the_image_was_recorded_with(
         stranger = Principal(id=uuid.uuid4(), name="stranger", role="submitter")
         session.add(stranger)
         session.flush()
-        strange = genesis.new_api_key(session, stranger.id, "test")
+        strange = api_keys.new_key(session, stranger.id, "test")[1]
     keys = {"none": {}, "stranger": {"authorization": f"Bearer {strange}"}}
     owner = {"authorization": f"Bearer {api_key(runtime)}"}
     assert client.post(address, json=said, headers=owner).json()["code"] == "claim_not_now"  # not decided yet
