@@ -284,7 +284,7 @@ def _views(session: Session, where: sa.ColumnElement[bool], limit: int) -> list[
 
 
 @cache
-def _viewed() -> sa.Select[Any]:
+def _viewed() -> sa.Select[*tuple[Any, ...]]:
     """The query behind every view, put together once: that takes longer than to ask it."""
     witnessed = sa.exists().where(WITNESSED_HEADS.c.shard == LogShard.name, WITNESSED_HEADS.c.size > LogEntry.idx)
     place = (
@@ -314,7 +314,7 @@ def _viewed() -> sa.Select[Any]:
     )
 
 
-def _view(record: sa.Row[Any]) -> RecordView:
+def _view(record: sa.Row[*tuple[Any, ...]]) -> RecordView:
     """From a row of `_viewed`."""
     shown = record.listed and record.erased_at is None
     leaf_hash = _hex(record.leaf_hash)
@@ -340,7 +340,7 @@ def _view(record: sa.Row[Any]) -> RecordView:
     )
 
 
-def _blocked(record: sa.Row[Any]) -> Blocked | None:
+def _blocked(record: sa.Row[*tuple[Any, ...]]) -> Blocked | None:
     """As the record's own entry has it, so that page and log cannot differ."""
     if record.state != "abandoned" or record.statement is None or record.erased_at is not None:
         return None
@@ -355,7 +355,7 @@ def _blocked(record: sa.Row[Any]) -> Blocked | None:
     )
 
 
-def _made(record: sa.Row[Any]) -> dict[str, Any] | None:
+def _made(record: sa.Row[*tuple[Any, ...]]) -> dict[str, Any] | None:
     """How the image came about, and who says so."""
     if record.kind == "generation":
         return {"by": "generated here", "model": record.model}
