@@ -6,7 +6,7 @@ was made. Trust comes from keys the checker chose (`log_vkeys`, `anchors_pem`), 
 """
 
 import datetime as dt
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -133,7 +133,7 @@ def look_at_issued(
         found_by="credential" if named is not None else "file_sha256",
         by_file=True,
         by_pixels=True,
-        contradiction=_contradiction(claim, named, reading, session.scalars(sa.select(LogShard.origin)).all()),
+        contradiction=_contradiction(session, claim, named, reading),
     )
     answers = _answers(reading, _ledger_answer(True, claim, looked))
     return IssuedLook(verdict(answers, looked, claim, True), answers, reading, claim)
@@ -154,7 +154,7 @@ def _look_up(session: Session, found: Fingerprints, claim: LedgerClaim, reading:
         by_file=bool(by_file),
         by_pixels=bool(by_pixels),
         redacted=named is not None and named.redacted,
-        contradiction=_contradiction(claim, named, reading, session.scalars(sa.select(LogShard.origin)).all()),
+        contradiction=_contradiction(session, claim, named, reading),
     )
     if named is not None:
         looked.found_by = "credential"
@@ -181,7 +181,7 @@ def _named_record(session: Session, claim: LedgerClaim) -> RecordView | None:
 
 
 def _contradiction(
-    claim: LedgerClaim, named: RecordView | None, reading: CredentialReading, origins: Collection[str]
+    session: Session, claim: LedgerClaim, named: RecordView | None, reading: CredentialReading
 ) -> str | None:
     """Where what the file says of its entry disagrees with the entry; a code, or None.
 
@@ -192,7 +192,8 @@ def _contradiction(
     if claim.contradiction is not None:
         return claim.contradiction
     if named is None:
-        ours = claim.proof is not None and claim.proof.origin in origins
+        origin = None if claim.proof is None else claim.proof.origin
+        ours = session.scalar(sa.select(LogShard.name).where(LogShard.origin == origin))
         return "entry_without_record" if ours else None  # another log's that this checker believes too
     # The URN alone is a name that any signer may choose; the claim's hash is not.
     if not named.redacted and (reading.manifest_urn, reading.claim_sha256) != (named.manifest_urn, named.claim_sha256):

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,8 @@ HIDDEN = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff"
     r"\ud800-\udfff\U000e0000-\U000e0fff]"
 )
+WARM_AFTER = 3.0
+"""Seconds from the start until what draws and signs reports is loaded, so that nobody waits a second for that."""
 SMALL_BODY = 2**20
 """Largest body in bytes where no file is expected."""
 
@@ -328,6 +331,12 @@ def serve(settings: Settings, listener: socket.socket, stop: threading.Event) ->
 
     Raises whatever `open_runtime` raises, before anything is served.
     """
+    warming = threading.Timer(WARM_AFTER, import_module, ["ledger.reports.document"])
+    warming.daemon = True
     with listener, open_runtime(settings) as runtime, exposed(settings, runtime):
         app = create_app(settings, runtime)
-        serve_app(app, listener, stop, patience=10, proxies=settings.proxies, lifespan="on")
+        warming.start()
+        try:
+            serve_app(app, listener, stop, patience=10, proxies=settings.proxies, lifespan="on")
+        finally:
+            warming.cancel()

@@ -43,8 +43,7 @@ async def allowed(connection: Connection, handler: BaseRouteHandler) -> None:
         if access.session == "artist":
             await requires_artist(connection)
         return
-    header = connection.headers.get("authorization") if access.looks else None
-    if header is None:
+    if not access.looks or "authorization" not in connection.headers:
         if not access.public:
             raise NotAllowed(
                 "this needs an API key and none was sent",
@@ -54,7 +53,7 @@ async def allowed(connection: Connection, handler: BaseRouteHandler) -> None:
                 " `lawful keys api` makes more",
             )
         return
-    caller = await sync_to_thread(_caller, connection.app.state.runtime, header)
+    caller = await sync_to_thread(_caller, connection.app.state.runtime, _bearer(connection))
     if caller.role not in access.keys:
         raise NotAllowed(
             f"a key of the role {caller.role} does not open this; one of {_named(access)} does",
@@ -80,10 +79,15 @@ def _named(access: Access) -> str:
     return " or ".join(sorted(access.keys))
 
 
-def _caller(runtime: Runtime, header: str) -> Caller:
-    scheme, _, key = header.partition(" ")
+def _bearer(connection: Connection) -> str | None:
+    """What was sent as `Authorization: Bearer` (RFC 6750, section 2.1)."""
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def _caller(runtime: Runtime, key: str | None) -> Caller:
     with runtime.sessions() as session:
-        principal = principal_of(session, key.strip()) if scheme.lower() == "bearer" else None
+        principal = principal_of(session, key) if key is not None else None
     if principal is None:
         raise NotAllowed(
             "the API key that was sent is not one of this ledger, or was revoked",
@@ -96,7 +100,7 @@ def _caller(runtime: Runtime, header: str) -> Caller:
 
 async def is_auditor(request: "Request[Any, Any, Any]") -> bool:
     """Note whose token was sent. What is counted against a limit is what a known auditor asks; others are refused."""
-    request.state.auditor = await sync_to_thread(_auditor, request.app.state.runtime, request.headers)
+    request.state.auditor = await sync_to_thread(_auditor, request.app.state.runtime, _bearer(request))
     return request.state.auditor is not None
 
 
@@ -105,9 +109,8 @@ def auditor_id(request: "Request[Any, Any, Any]") -> str:
     return str(request.state.auditor.id)
 
 
-def _auditor(runtime: Runtime, headers: Any) -> Auditor | None:
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
+def _auditor(runtime: Runtime, token: str | None) -> Auditor | None:
+    if token is None:
         return None
     with runtime.sessions() as session:
-        return auditors.auditor_of(session, token.strip(), runtime.clock())
+        return auditors.auditor_of(session, token, runtime.clock())

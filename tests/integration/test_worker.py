@@ -1,6 +1,5 @@
 """The worker, its real queue and real (small, random) networks: from a request to a record, or to a reason."""
 
-import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from models.images import decode, encode_png
 from .conftest import picture
 from .small_networks import save_open
 from .test_catalog import folder_of_works
+from .worker_at_work import at_work
 
 pytestmark = [pytest.mark.postgres, pytest.mark.xdist_group("worker")]
 
@@ -48,15 +48,8 @@ def ledger(settings: Settings, networks: dict[str, str]) -> Iterator[Runtime]:
 @pytest.fixture
 def served(ledger: Runtime) -> Iterator[Runtime]:
     """The same with a worker process's main loop in a thread."""
-    stop = threading.Event()
-    thread = threading.Thread(target=worker.serve, args=(ledger.settings, stop))
-    thread.start()
-    try:
+    with at_work(ledger.settings):
         yield ledger
-    finally:
-        stop.set()
-        thread.join(60)
-    assert not thread.is_alive()
 
 
 def principal(runtime: Runtime, generator: str | None = None) -> uuid.UUID:
@@ -206,15 +199,8 @@ def test_without_a_worker_the_job_is_done_in_place_and_its_queued_twin_finds_it_
     record_id = wish(ledger)
     worker.run_in_place(ledger, "generate", record_id)
     before = finished_file(ledger, record_id)
-    stop = threading.Event()
-    thread = threading.Thread(target=worker.serve, args=(ledger.settings, stop))
-    thread.start()
-    try:
-        second = wish(ledger)
-        finished_file(ledger, second)
-    finally:
-        stop.set()
-        thread.join(60)
+    with at_work(ledger.settings):
+        finished_file(ledger, wish(ledger))
     assert finished_file(ledger, record_id) == before
 
 
