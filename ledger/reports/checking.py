@@ -31,7 +31,7 @@ from ledger.log.verify import check_tlog_proof
 from ledger.reports import dossier as parts
 from ledger.reports.claim_checking import CLAIM_CHECKS, CLAIM_FAULTS, check_claim, prove_decision
 from ledger.reports.claim_schema import ClaimReportBody, read_claim_report
-from ledger.reports.dossier import AnyDossier, ClaimDossier, Dossier, match_name
+from ledger.reports.dossier import AnyDossier, ClaimDossier, Dossier, files_of, match_name, part_of, picture_of
 from ledger.reports.forms import (
     MAX_DOCUMENT_BYTES,
     MAX_PARTS,
@@ -227,7 +227,7 @@ class _Said:
 
 
 def _of_record(dossier: Dossier, picture: Verification | None, trust: Trust) -> _Said:
-    body = read_report(dossier.part(parts.REPORT))
+    body = read_report(part_of(dossier, parts.REPORT))
     claim, history = read_assertion(_assertion(dossier, body), None, body.image.pixel_sha256, trust)
     results = {
         PIXELS_CHECK: link(claim.pixels_code, good="pixels_match"),
@@ -237,7 +237,7 @@ def _of_record(dossier: Dossier, picture: Verification | None, trust: Trust) -> 
 
 
 def _of_claim(dossier: ClaimDossier, picture: Verification | None, trust: Trust) -> _Said:
-    body = read_claim_report(dossier.part(parts.REPORT))
+    body = read_claim_report(part_of(dossier, parts.REPORT))
     claim, history = prove_decision(dossier, trust)
     own = check_claim(dossier, body, picture, history, trust)
     results = dict(enumerate(own, start=len(CHECKS) + len(REPORT_CHECKS) + 1))
@@ -291,7 +291,7 @@ def _pages(opened: Opened, *, believed: bool) -> tuple[Result, str]:
 def _beside(opened: Opened) -> tuple[Result, str]:
     if opened.pdf is None or opened.beside is None:
         return "skip", "not_checked"
-    same = opened.beside.files == opened.dossier.files
+    same = files_of(opened.beside) == files_of(opened.dossier)
     return ("pass", "files_match") if same else ("fail", "files_differ")
 
 
@@ -301,11 +301,11 @@ def _beside(opened: Opened) -> tuple[Result, str]:
 def _assertion(dossier: Dossier, body: ReportBody) -> dict[str, Any]:
     """The parts in the form of a credential's ledger assertion, which is checked the same way."""
     return {
-        "statement": base64.b64encode(dossier.part(parts.STATEMENT)).decode(),
+        "statement": base64.b64encode(part_of(dossier, parts.STATEMENT)).decode(),
         "salt": dossier.facts.salt,
-        "tlog_proof": dossier.part(parts.PROOF).decode("utf-8", "replace"),
-        "keys": _json(dossier.part(parts.KEYS)),
-        "report_sha256": hashlib.sha256(dossier.part(parts.REPORT)).hexdigest(),
+        "tlog_proof": part_of(dossier, parts.PROOF).decode("utf-8", "replace"),
+        "keys": _json(part_of(dossier, parts.KEYS)),
+        "report_sha256": hashlib.sha256(part_of(dossier, parts.REPORT)).hexdigest(),
         "record_id": body.record_id,
     }
 
@@ -346,7 +346,7 @@ def _issued(
     if history is None or not claim.is_proven:
         return "skip", "not_checked"
     try:
-        entry, proof_text = dossier.part(parts.ISSUED), dossier.part(parts.ISSUED_PROOF)
+        entry, proof_text = part_of(dossier, parts.ISSUED), part_of(dossier, parts.ISSUED_PROOF)
         statement = parse_statement(entry)
         proof = check_tlog_proof(entry, proof_text, trust.logs)
         if statement.payload["type"] != ISSUED_TYPE:
@@ -355,7 +355,7 @@ def _issued(
         if not proof.inclusion or proof.log_key != "trusted" or key is None or key.suspect_at(proof.index):
             return "fail", "issued_entry_not_proven"
         check_signature(statement, key.public_key)
-        if statement.payload["leaf"] != merkle.leaf_hash(dossier.part(parts.STATEMENT)).hex():
+        if statement.payload["leaf"] != merkle.leaf_hash(part_of(dossier, parts.STATEMENT)).hex():
             return "fail", "issued_for_another_statement"
         return _is_issued(dossier, picture, statement.payload["commitments"])
     except (KeyError, TypeError, ValueError, StatementError, NoteError, BadRequest):
@@ -396,7 +396,7 @@ def _timestamp(dossier: AnyDossier, trust: Trust, roots_pem: str) -> tuple[dt.da
         return None, ("info", "timestamp_root_not_given")
     try:
         proof_text = dossier.parts[parts.TIMESTAMP_PROOF]
-        proof = check_tlog_proof(dossier.part(parts.STATEMENT), proof_text, trust.logs)
+        proof = check_tlog_proof(part_of(dossier, parts.STATEMENT), proof_text, trust.logs)
         if not proof.inclusion or proof.log_key != "trusted":
             return None, ("info", "timestamp_of_an_unproven_tree")
         text = TlogProof.parse(proof_text).note.text
@@ -411,11 +411,12 @@ def _timestamp(dossier: AnyDossier, trust: Trust, roots_pem: str) -> tuple[dt.da
 def _picture(
     dossier: AnyDossier, trust: Trust, roots_pem: str, now: dt.datetime, session: Session | None
 ) -> Verification | None:
-    if dossier.picture is None:
+    picture = picture_of(dossier)
+    if picture is None:
         return None
     try:
         return verify(
-            dossier.picture,
+            picture,
             session=session,
             anchors_pem=roots_pem,
             log_vkeys=trust.log_vkeys,

@@ -11,7 +11,7 @@ from ledger.log import merkle
 from ledger.log.notes import TlogProof
 from ledger.log.statements import Statement, parse_statement
 from ledger.reports.claim_schema import ClaimReportBody, LoggedStep, PublishedRule, read_claim_report, read_steps
-from ledger.reports.dossier import PROOF, REPORT, STEPS, TIMESTAMP, ClaimDossier
+from ledger.reports.dossier import PROOF, REPORT, STEPS, TIMESTAMP, ClaimDossier, match_name, picture_of
 from ledger.reports.lettering import MOST, shown
 from ledger.reports.pages import STAMPED, WITNESSED, Data, day, every_report, fact_rows, moment
 from ledger.web import wording
@@ -46,7 +46,7 @@ def claim_page_data(dossier: ClaimDossier) -> Data:
         },
         "finding": shown(" ".join(each.text for each in grounds[:2]), 1200),
         "picture": {
-            "attached": dossier.picture is not None,
+            "attached": picture_of(dossier) is not None,
             "alt": "The picture claimed on",
             "caption": _caption(dossier),
         },
@@ -70,7 +70,7 @@ def claim_page_data(dossier: ClaimDossier) -> Data:
 
 
 def _caption(dossier: ClaimDossier) -> str:
-    if dossier.picture is not None:
+    if picture_of(dossier) is not None:
         return "The picture of the record claimed on, fitted to the page. The file itself is attached."
     if dossier.facts.about is not None:
         return "The record's file is too large to be attached."

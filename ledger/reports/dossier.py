@@ -136,20 +136,6 @@ class Dossier:
     facts: Facts
     parts: Mapping[str, bytes]
 
-    @property
-    def files(self) -> dict[str, bytes]:
-        """Every part by name, dossier.json first and the others in a fixed order."""
-        return _files(self.facts, self.parts)
-
-    @property
-    def picture(self) -> bytes | None:
-        """The issued file, None where it was too large."""
-        return self.parts.get(picture_name(self.facts.media_type))
-
-    def part(self, name: str) -> bytes:
-        """Raises BadRequest `report_document_malformed` where it is missing."""
-        return _part(self.parts, name)
-
 
 @dataclass(frozen=True)
 class ClaimDossier:
@@ -158,31 +144,26 @@ class ClaimDossier:
     facts: ClaimFacts
     parts: Mapping[str, bytes]
 
-    @property
-    def files(self) -> dict[str, bytes]:
-        """As `Dossier.files`."""
-        return _files(self.facts, self.parts)
-
-    @property
-    def picture(self) -> bytes | None:
-        """The file of the record claimed on, None without one or where it was too large."""
-        return self.parts.get(picture_name(self.facts.media_type)) if self.facts.media_type is not None else None
-
-    def part(self, name: str) -> bytes:
-        """As `Dossier.part`."""
-        return _part(self.parts, name)
-
 
 AnyDossier = Dossier | ClaimDossier
 
 
-def _files(facts: Facts | ClaimFacts, parts: Mapping[str, bytes]) -> dict[str, bytes]:
-    return {FACTS: rfc8785.dumps(msgspec.to_builtins(facts))} | {name: parts[name] for name in sorted(parts)}
+def files_of(dossier: AnyDossier) -> dict[str, bytes]:
+    """Every part by name, dossier.json first and the others in a fixed order."""
+    facts = rfc8785.dumps(msgspec.to_builtins(dossier.facts))
+    return {FACTS: facts} | {name: dossier.parts[name] for name in sorted(dossier.parts)}
 
 
-def _part(parts: Mapping[str, bytes], name: str) -> bytes:
+def picture_of(dossier: AnyDossier) -> bytes | None:
+    """The issued file, of a claim that of the record claimed on; None without one, and where it was too large."""
+    media_type = dossier.facts.media_type
+    return dossier.parts.get(picture_name(media_type)) if media_type is not None else None
+
+
+def part_of(dossier: AnyDossier, name: str) -> bytes:
+    """Raises BadRequest `report_document_malformed` where it is missing."""
     try:
-        return parts[name]
+        return dossier.parts[name]
     except KeyError:
         raise BadRequest(
             f"the document lacks its part {name}",

@@ -26,8 +26,10 @@ from ledger.reports.dossier import (
     TIMESTAMP_PROOF,
     AnyDossier,
     Dossier,
+    files_of,
     match_name,
     picture_name,
+    picture_of,
 )
 from ledger.reports.lettering import MOST, RUN, shown
 from ledger.reports.schema import ReportBody, read_report
@@ -76,10 +78,10 @@ def page_data(dossier: Dossier) -> Data:
         "verdict": {"text": shown(facts.look.verdict, 600), "tone": _tone("ledger", facts.look)},
         "finding": shown(body.evidence.statement, 900),
         "picture": {
-            "attached": dossier.picture is not None,
+            "attached": picture_of(dossier) is not None,
             "alt": f"The recorded picture, {body.image.width} by {body.image.height} pixels",
             "caption": f"{body.image.width} \N{MULTIPLICATION SIGN} {body.image.height} pixels, fitted to the page. "
-            + ("The file itself is attached." if dossier.picture else "The file is too large to be attached."),
+            + ("The file itself is attached." if picture_of(dossier) else "The file is too large to be attached."),
         },
         "facts": _facts(dossier, body, proof.index, record),
         "record": {"answers": _answers(facts.look), "checks": _checks(facts.look)},
@@ -99,7 +101,7 @@ def every_report(dossier: AnyDossier, evidence: Evidence, not_proven: list[str])
         "not_proven": [shown(each, 600) for each in dict.fromkeys([*not_proven, *evidence.not_proven])],
         "attached": [
             {"name": shown(name, run=MOST), "bytes": f"{len(data):,}", "meaning": part_meaning(name)}
-            for name, data in dossier.files.items()
+            for name, data in files_of(dossier).items()
         ],
         "keys": {"log": shown(facts.log_vkey, run=MOST), "url": shown(facts.public_url)},
         "picture_name": shown(picture_name(facts.media_type)) if facts.media_type is not None else "",
