@@ -10,13 +10,14 @@ import base64
 import datetime as dt
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
 from sqlalchemy.orm import Session
 
-from attribution.evidence import Evidence
+from ledger.claims.examined import drawings_named
 from ledger.errors import BadRequest
 from ledger.file_proof import CONTRADICTIONS, LedgerClaim, Trust, read_assertion
 from ledger.issue import CLAIM_DOMAIN, FILE_DOMAIN
@@ -180,7 +181,7 @@ def check_document(
         24: link(claim.key_code, good="statement_key_announced"),
         25: link(claim.report_code, good="report_matches"),
         27: _receipt(dossier, claim, history),
-        29: _drawings(dossier, said.body.evidence),
+        29: _drawings(dossier, said.drawings),
         30: stamp,
     } | said.results
     names = dict(enumerate((*REPORT_CHECKS, *CLAIM_CHECKS), start=len(CHECKS) + 1))
@@ -220,6 +221,7 @@ class _Said:
     body: ReportBody | ClaimReportBody
     claim: LedgerClaim
     history: KeyHistory | None
+    drawings: list[str]
     results: dict[int, tuple[Result, str]]
     record_id: str | None
     claim_id: str | None = None
@@ -233,7 +235,7 @@ def _of_record(dossier: Dossier, picture: Verification | None, trust: Trust) -> 
         PIXELS_CHECK: link(claim.pixels_code, good="pixels_match"),
         ISSUED_CHECK: _issued(dossier, body, picture, claim, history, trust),
     }
-    return _Said(body, claim, history, results, body.record_id)
+    return _Said(body, claim, history, body.evidence.drawings, results, body.record_id)
 
 
 def _of_claim(dossier: ClaimDossier, picture: Verification | None, trust: Trust) -> _Said:
@@ -241,7 +243,8 @@ def _of_claim(dossier: ClaimDossier, picture: Verification | None, trust: Trust)
     claim, history = prove_decision(dossier, trust)
     own = check_claim(dossier, body, picture, history, trust)
     results = dict(enumerate(own, start=len(CHECKS) + len(REPORT_CHECKS) + 1))
-    return _Said(body, claim, history, results, body.claim.about, body.claim.claim_id, body.decision.outcome)
+    drawn = drawings_named(body.evidence, body.facts)
+    return _Said(body, claim, history, drawn, results, body.claim.about, body.claim.claim_id, body.decision.outcome)
 
 
 def is_bad(found: ReportVerification) -> bool:
@@ -375,9 +378,8 @@ def _is_issued(dossier: Dossier, picture: Verification | None, committed: dict[s
     return "pass", "issued_file"
 
 
-def _drawings(dossier: AnyDossier, evidence: Evidence) -> tuple[Result, str]:
-    matches = evidence.copy.matches if evidence.copy is not None else []
-    named = {match_name(match.picture): match.picture for match in matches if match.picture}
+def _drawings(dossier: AnyDossier, digests: Sequence[str]) -> tuple[Result, str]:
+    named = {match_name(digest): digest for digest in digests}
     if any(name.startswith("match-") and name not in named for name in dossier.parts):
         return "fail", "drawing_changed"
     for name, digest in named.items():

@@ -5,7 +5,7 @@ dossier's, and every text that somebody else may have written goes through `ledg
 import base64
 
 from attribution.wording import ALPHA, percent
-from ledger.claims.facts import CopyFact, StyleFact
+from ledger.claims.facts import CopyFact, Facts, StyleFact
 from ledger.claims.moving import PREFIX
 from ledger.log import merkle
 from ledger.log.notes import TlogProof
@@ -61,6 +61,7 @@ def claim_page_data(dossier: ClaimDossier) -> Data:
             "words": _lines(body.claim.words),
             "replies": [_reply(step, statement) for step, statement in logged if step.document is not None],
             "figures": _figures(body),
+            "drawing": _drawing(dossier, body.facts),
             "steps": [_step(number, *each) for number, each in enumerate(logged)],
             "version": shown(body.decision.rules),
             "rules": [_rule(each, body) for each in body.rules],
@@ -166,6 +167,16 @@ def _figures(body: ClaimReportBody) -> list[Data]:
         ("First seen", None if facts.sighting is None else f"{moment(facts.sighting.at.isoformat())}, on the word of "
          + {"authority": "a timestamp authority", "log": "this ledger's own clock"}[facts.sighting.by], False),
     ])  # fmt: skip
+
+
+def _drawing(dossier: ClaimDossier, facts: Facts) -> Data | None:
+    """Image and work with the region that matches outlined, where it was drawn."""
+    name = match_name(facts.copy.picture) if facts.copy is not None and facts.copy.picture else ""
+    if name not in dossier.parts:
+        return None
+    shows_work = facts.work.work_id is not None
+    seen, said = wording.pair_seen(work_drawn=shows_work), wording.drawn(work_drawn=shows_work)
+    return {"file": name, "alt": seen, "caption": said}
 
 
 def _copy(fact: CopyFact | None) -> list[tuple[str, str | None, bool]]:

@@ -16,8 +16,8 @@ base64 in the JSON bundle; `ledger.reports.forms`):
     timestamp.tlog-proof  statement's proof under that checkpoint
     match-<sha256>.png    drawings of matched regions, as the report's evidence names them
 
-That is a record's. A claim's (`ledger.reports.claim_dossier`) has its report and the decision's entry in these places,
-the record's file as picture where it is about a record, no `issued.*`, and
+That is a record's. A claim's (`ledger.reports.claim_dossier`) has its report, the decision's entry and the drawings of
+its examination in these places, the record's file as picture where it is about a record, no `issued.*`, and
 
     steps.json            the claim's steps so far: each one's entry, its proof, and what was said where the report
                           does not hold it (answers and appeals)
@@ -298,8 +298,7 @@ def _timestamp(session: Session, shard: str, index: int) -> dict[str, bytes]:
 
 def drawings(session: Session, record_id: uuid.UUID, evidence: Evidence) -> dict[str, bytes]:
     """The matched regions that this evidence names, as far as they were drawn for the record."""
-    named = [match.picture for match in evidence.copy.matches if match.picture] if evidence.copy is not None else []
-    found = {name: session.get(Picture, (record_id, bytes.fromhex(name))) for name in named}
+    found = {name: session.get(Picture, (record_id, bytes.fromhex(name))) for name in evidence.drawings}
     return {match_name(name): picture.png for name, picture in found.items() if picture is not None}
 
 

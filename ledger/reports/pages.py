@@ -264,9 +264,7 @@ def _match(dossier: AnyDossier, match: CopyMatch) -> Data:
         "said": wording.matching(match),
         "file": match_name(match.picture) if drawn and match.picture else "",
         "alt": shown(wording.match_seen(match), 600),
-        "caption": "The region of this picture that matches; the work itself is not shown."
-        if match.protected
-        else "What matches is outlined in both.",
+        "caption": wording.drawn(work_drawn=not match.protected),
         "image": _corners(match.of_image.corners),
         "work": [] if match.protected else _corners(match.of_work.corners),
         "rate": _rate(match.p_value, "how often an image that copies nothing reaches this with any work"),

@@ -12,7 +12,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import Redirect, Template
 
-from ledger.claims import control, moving, opening, replies, rules, views
+from ledger.claims import control, examined, moving, opening, replies, rules, views
 from ledger.claims.opening import Wish
 from ledger.claims.views import ClaimLine, ClaimView
 from ledger.database.tables.claims import Claim
@@ -166,7 +166,8 @@ def claim_page(
     with runtime.sessions() as session:
         claim = session.get_one(Claim, claim_id)
         own = claim.identity_id is not None and claim.identity_id == request.state.identity_id
-    context = {"claim": found, "own": own, "proof": None}
+        seen = examined.newest(session, claim_id)
+    context = {"claim": found, "seen": seen, "own": own, "proof": None}
     return Template("claim.html", context=context, headers=vary)
 
 
@@ -218,7 +219,8 @@ async def ask_for_token(
 ) -> Template:
     """The token that the claimant is to show, and on which page."""
     found, token, page = await sync_to_thread(_token, runtime, claim_id, request.state.identity_id)
-    return Template("claim.html", context={"claim": found, "own": True, "proof": (token, page)})
+    context = {"claim": found, "seen": None, "own": True, "proof": (token, page)}
+    return Template("claim.html", context=context)
 
 
 @post("/claims/{claim_id:uuid}/control/check", guards=[requires_sign_in], include_in_schema=False)

@@ -118,6 +118,18 @@ CREATE TABLE claim_documents (
     FOREIGN KEY (claim_id, number) REFERENCES claim_steps (claim_id, number)
 );
 
+CREATE TABLE claim_pictures (
+    claim_id  uuid NOT NULL,
+    number    smallint NOT NULL,
+    sha256    bytea NOT NULL,
+    png       bytea NOT NULL,
+    PRIMARY KEY (claim_id, number, sha256),
+    FOREIGN KEY (claim_id, number) REFERENCES claim_steps (claim_id, number),
+    CONSTRAINT sha256_is_32_bytes CHECK (octet_length(sha256) = 32)
+);
+CREATE INDEX ix_claim_pictures_sha256 ON claim_pictures (sha256);
+ALTER TABLE claim_pictures ALTER COLUMN png SET STORAGE EXTERNAL;
+
 CREATE TABLE signed_claim_reports (
     claim_id    uuid NOT NULL,
     number      smallint NOT NULL,

@@ -141,6 +141,21 @@ class ClaimDocument(Base):
     body: Mapped[bytes]
 
 
+class ClaimPicture(Base):
+    """A drawing that the examination in step `number` names by its SHA-256: a matched region, in the image claimed on
+    and, where it may be shown, in the work."""
+
+    __tablename__ = "claim_pictures"
+    __table_args__ = (
+        sa.ForeignKeyConstraint(["claim_id", "number"], ["claim_steps.claim_id", "claim_steps.number"]),
+        length_check("sha256"),
+    )
+    claim_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(sa.SmallInteger, primary_key=True, autoincrement=False)
+    sha256: Mapped[bytes] = mapped_column(primary_key=True, index=True)
+    png: Mapped[bytes]
+
+
 class SignedClaimReport(Base):
     """A decided claim's report as PDF, as it stood after step `number`: drawn up and signed when it was first wanted,
     and these bytes ever after. With the claim's documents it is erased."""
