@@ -120,6 +120,8 @@ OTHERS = (
     claiming.read_claim,
     claiming.read_claim_report,
     claiming.read_claim_report_pdf,
+    claiming.read_claim_evidence,
+    claiming.read_claim_report_schema,
     claiming.answer_claim,
     claiming.appeal_claim,
 )

@@ -18,9 +18,10 @@ from ledger.claims.views import ClaimLine, ClaimView
 from ledger.database.tables.claims import Claim
 from ledger.database.tables.works import Work
 from ledger.errors import BadRequest, NotFound
+from ledger.reports.claim_schema import claim_report_schema
 from ledger.runtime import Runtime
 from ledger.web.problems import problems, wants_page
-from ledger.web.reading import PDF, pdf_answer
+from ledger.web.reading import PDF, SCHEMA, ZIP, pdf_answer, zip_answer
 from ledger.web.sessions import knows_sign_in, requires_sign_in
 from ledger.web.uploads import too_large
 
@@ -99,6 +100,38 @@ def read_claim_report_pdf(
     )
 
     return pdf_answer(request, signed_claim_pdf(runtime, claim_id), f"claim-{claim_id}.pdf")
+
+
+@get(
+    "/v1/claims/{claim_id:uuid}/evidence.zip",
+    tags=["Reading"],
+    summary="A claim's report and all its evidence as files",
+    response_description="The zip.",
+    media_type=ZIP,
+    responses=problems(404, 503),
+    sync_to_thread=True,
+)
+def read_claim_evidence(
+    request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], claim_id: FromPath[uuid.UUID]
+) -> Response[bytes]:
+    """The signed PDF, what it has attached as files, and a README for an expert of the court."""
+    from ledger.reports.document import signed_claim_dossier
+    from ledger.reports.forms import to_zip
+
+    return zip_answer(request, to_zip(*signed_claim_dossier(runtime, claim_id)), f"claim-{claim_id}.zip")
+
+
+@get(
+    "/v1/schemas/claim-report",
+    sync_to_thread=False,
+    tags=["Reading"],
+    summary="The form of a claim's report",
+    response_description="A JSON Schema.",
+    media_type=SCHEMA,
+)
+def read_claim_report_schema() -> Response[dict[str, Any]]:
+    """JSON Schema (draft 2020-12) of the member `report` of what `/v1/claims/{claim_id}/report` answers."""
+    return Response(claim_report_schema(), media_type=SCHEMA)
 
 
 @post(

@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import uuid
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import psycopg
 import pytest
 import rfc8785
 import sqlalchemy as sa
+from click.testing import CliRunner
 
 from ledger import grants
 from ledger.claims import erasing, replies, views
@@ -397,6 +399,46 @@ def test_it_is_served_and_linked_from_the_claims_page(
         assert f'href="{address}"' in client.get(f"/claims/{upheld}", headers={"accept": "text/html"}).text
         nobody = client.get(f"/v1/claims/{uuid.uuid4()}/report.pdf")
         assert (nobody.status_code, nobody.json()["code"]) == (404, "claim_unknown")
+
+
+def test_the_zip_is_served_and_linked_and_the_command_checks_it_offline(
+    ledger: Runtime, upheld: uuid.UUID, document: tuple[ClaimDossier, bytes], tmp_path: Path
+) -> None:
+    dossier, pdf = document
+    with serving(ledger) as client:
+        address = f"/v1/claims/{upheld}/evidence.zip"
+        answer = client.get(address)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "application/zip")
+        assert answer.content == to_zip(dossier, pdf)
+        assert client.get(address, headers={"if-none-match": answer.headers["etag"]}).status_code == 304
+        assert f'href="{address}"' in client.get(f"/claims/{upheld}", headers={"accept": "text/html"}).text
+        nobody = client.get(f"/v1/claims/{uuid.uuid4()}/evidence.zip")
+        assert (nobody.status_code, nobody.json()["code"]) == (404, "claim_unknown")
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert {"README.txt", "report.pdf", f"evidence/{match_name(NAMED[0])}"} <= set(archive.namelist())
+        assert f"EVIDENCE ON CLAIM {upheld}" in archive.read("README.txt").decode()
+    file, nowhere = tmp_path / "evidence.zip", str(tmp_path / "home")
+    file.write_bytes(answer.content)
+    words = ["--home", nowhere, "report", "verify", str(file), "--offline", "--log-key", ledger.keys.log.vkey, "--json"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["form"], found["claim_id"], found["answers"]["report"]) == ("zip", str(upheld), "recorded")
+
+
+def test_a_claims_report_is_of_the_form_that_is_published(
+    ledger: Runtime, upheld: uuid.UUID, refuted: uuid.UUID
+) -> None:
+    with serving(ledger) as client:
+        answer = client.get("/v1/schemas/claim-report")
+        assert answer.headers["content-type"] == "application/schema+json"
+        form = jsonschema_rs.validator_for(answer.json())
+        for claim_id in (upheld, refuted):
+            body = client.get(f"/v1/claims/{claim_id}/report").json()["report"]
+            assert body["schema"] == answer.json()["title"]
+            form.validate(body)
+            body["decision"]["outcome"] = "perhaps"
+            assert not form.is_valid(body)
 
 
 def test_a_claim_that_is_not_decided_has_no_report(ledger: Runtime, work: uuid.UUID) -> None:

@@ -71,6 +71,8 @@ TABLE = {
     ("GET", f"/v1/claims/{CLAIM}"): ANYONE(200),
     ("GET", f"/v1/claims/{CLAIM}/report"): ANYONE(404),  # not decided yet
     ("GET", f"/v1/claims/{CLAIM}/report.pdf"): ANYONE(404),
+    ("GET", f"/v1/claims/{CLAIM}/evidence.zip"): ANYONE(404),
+    ("GET", "/v1/schemas/claim-report"): ANYONE(200),
     ("POST", f"/v1/claims/{CLAIM}/answer"): WRITER(409) | {"submitter": 403},  # the record is another's
     ("POST", f"/v1/claims/{CLAIM}/appeal"): WRITER(409) | {"submitter": 403},
     # For people, who are known by a cookie: no key opens these (tests/integration/test_http_claims.py).
