@@ -19,6 +19,7 @@ from uuid_utils.compat import uuid7
 from ledger.errors import LedgerError, Unavailable
 from ledger.log.declarations import BatchRefused
 from ledger.web.observed import QUIET, request_id
+from ledger.web.returning import asked_page
 from ledger.web.wording import STATUS_TITLES
 from models.errors import ModelError
 
@@ -129,7 +130,8 @@ def answer_with_problem(request: "Request[Any, Any, Any]", error: Exception) -> 
     if problem.status == 429 and (seconds := headers.get("RateLimit-Reset")) is not None:
         headers["Retry-After"] = seconds
     if wants_page(request):
-        return Template("problem.html", context={"problem": problem}, status_code=problem.status, headers=headers)
+        context = {"problem": problem, "back": asked_page(request)}
+        return Template("problem.html", context=context, status_code=problem.status, headers=headers)
     return Response(problem, media_type=PROBLEM_JSON, status_code=problem.status, headers=headers)
 
 

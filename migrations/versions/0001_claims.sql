@@ -9,6 +9,7 @@ CREATE TABLE identities (
 CREATE TABLE sign_in_links (
     token_sha256  bytea PRIMARY KEY,
     email         text NOT NULL,
+    page          text,
     expires_at    timestamptz NOT NULL,
     used_at       timestamptz,
     created_at    timestamptz NOT NULL DEFAULT now(),

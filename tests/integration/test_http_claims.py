@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import sqlalchemy as sa
@@ -18,7 +19,7 @@ from ledger.claims import deciding, identities
 from ledger.database.tables.claims import Claim, Identity, SignInLink, WebSession
 from ledger.database.tables.principals import Principal
 from ledger.runtime import Runtime
-from ledger.web import sessions
+from ledger.web import returning, sessions
 from ledger.web.headers import POLICY
 
 from .claiming import JANE, Answers, claim_entries, claimed, settled, somebody, works_of
@@ -36,10 +37,10 @@ def client(runtime: Runtime) -> Iterator[TestClient]:  # type: ignore[type-arg]
         yield opened
 
 
-def ask_link(client: TestClient, email: str) -> str:  # type: ignore[type-arg]
+def ask_link(client: TestClient, email: str, **fields: str) -> str:  # type: ignore[type-arg]
     """The address of the link that is sent to this address."""
     with structlog.testing.capture_logs() as logged:
-        assert client.post("/sign-in", data={"email": email}, headers=PAGE).status_code == 200
+        assert client.post("/sign-in", data={"email": email, **fields}, headers=PAGE).status_code == 200
     (line,) = [each for each in logged if each["event"] == "sign_in_link"]
     assert email not in str(line)
     return str(line["link"]).partition("8000")[2]
@@ -163,6 +164,68 @@ def test_signing_out_ends_the_session_for_whoever_kept_the_cookie(client: TestCl
     assert client.post("/sign-out").status_code == 303
     client.cookies.set("lawful", kept)
     assert client.get("/account").json()["code"] == "sign_in_needed"
+
+
+# ---- and coming back -------------------------------------------------------------------------------------------------
+
+HOSTILE_PAGES = (
+    "//evil.example",
+    "///evil.example",
+    "https://evil.example/claims/new",
+    "https:evil.example",
+    "javascript:alert(1)",
+    "/\\evil.example",
+    "\\\\evil.example",
+    "/claims\\new",
+    "/claims/new\r\nSet-Cookie: lawful=x",
+    "/\t/evil.example",
+    "\x00/claims/new",
+    " /claims/new",
+    "/claims/new#x",
+    "/%2f%2fevil.example",
+    "/claims//evil.example",
+    "/./claims",
+    "/../claims",
+    "/claims/new@evil.example",
+    "/claims/new?about=//evil.example",
+    "/sign-out",
+    "/sign-in/token",
+    "/" + "a" * 300,
+    "claims/new",
+    "",
+)
+
+
+def led_to(client: TestClient, link: str) -> str:  # type: ignore[type-arg]
+    answer = client.post(link)
+    assert answer.status_code == 303
+    return str(answer.headers["location"])
+
+
+def test_who_wanted_to_claim_comes_back_to_the_claim_form(client: TestClient, runtime: Runtime) -> None:  # type: ignore[type-arg]
+    wanted = f"/claims/new?about={stamped(runtime, png(50))}"
+    refused = client.get(wanted, headers=PAGE)
+    assert refused.status_code == 403
+    leads = f'href="/sign-in?back={quote(wanted)}"'
+    assert leads in refused.text
+    asked = client.get(f"/sign-in?back={quote(wanted)}", headers=PAGE).text
+    assert f'<input type="hidden" name="back" value="{wanted}">' in asked
+    assert led_to(client, ask_link(client, "jane@example.org", back=wanted)) == wanted
+    assert "Open a claim" in client.get(wanted, headers=PAGE).text
+
+
+@pytest.mark.parametrize("page", HOSTILE_PAGES, ids=lambda page: page.encode().hex()[:40] or "empty")
+def test_signing_in_leads_to_no_other_site(runtime: Runtime, page: str) -> None:
+    """Neither by the form nor by what somebody wrote into the table."""
+    assert returning.own_page(page) is None
+    with serving(runtime) as client:
+        client.follow_redirects = False
+        assert 'name="back"' not in client.get("/sign-in", params={"back": page}, headers=PAGE).text
+        link = ask_link(client, "jane@example.org", back=page)
+        with runtime.sessions.begin() as session:
+            assert session.scalars(sa.select(SignInLink.page)).one() is None
+            session.execute(sa.update(SignInLink).values(page=page.replace("\x00", "\x01")))
+        assert led_to(client, link) == "/account"
 
 
 # ---- forms of others -------------------------------------------------------------------------------------------------

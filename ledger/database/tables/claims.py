@@ -26,12 +26,13 @@ class Identity(Base):
 
 
 class SignInLink(Base):
-    """A link that was sent, by the SHA-256 of its token. It signs in once, before it expires."""
+    """A link that was sent, by the SHA-256 of its token. It signs in once, before it expires, and leads to `page`."""
 
     __tablename__ = "sign_in_links"
     __table_args__ = (length_check("token_sha256"), sa.Index("sign_in_links_email", "email", "created_at"))
     token_sha256: Mapped[bytes] = mapped_column(primary_key=True)
     email: Mapped[str]
+    page: Mapped[str | None]
     expires_at: Mapped[dt.datetime]
     used_at: Mapped[dt.datetime | None]
     created_at: Mapped[dt.datetime] = created()
