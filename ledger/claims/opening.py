@@ -10,12 +10,14 @@ from sqlalchemy.orm import Session
 
 from attribution.fingerprints import Fingerprints, fingerprint
 from ledger import jobs
+from ledger.artists import links
 from ledger.claims import moving, on_record
 from ledger.claims.facts import Kind
 from ledger.claims.on_record import NamedWork
 from ledger.claims.steps import ENDED
 from ledger.database.tables.claims import Claim, ClaimStep, Identity
 from ledger.database.tables.records import Record
+from ledger.database.tables.works import Work
 from ledger.errors import BadRequest, Conflict, LedgerError, NotFound
 from ledger.runtime import Runtime
 from models.images import Limits, decode
@@ -76,7 +78,8 @@ def open_claim(
     """Put the claim on record, and into the queue of what is to be examined; `identity_id` None: by the operator.
 
     Raises BadRequest `claim_malformed`, NotFound `record_unknown` or `work_unknown`, ImageError for a file that is no
-    image, LedgerError `claims_too_many` (429), Conflict `claim_exists`. Nothing is stored then.
+    image, LedgerError `claims_too_many` (429)
+    or `record_claims_too_many` (429), Conflict `claim_exists`. Nothing is stored then.
     """
     check(wish, runtime.clock().date())
     # Decoded before the transaction: whoever sends the largest images holds no row and no connection by it.
@@ -177,6 +180,33 @@ def _within_limits(session: Session, runtime: Runtime, identity_id: uuid.UUID) -
             status=429,
             next_step="wait a day; or write to the operator if there really are so many",
         )
+
+
+def _not_flooded(
+    session: Session, runtime: Runtime, identity_id: uuid.UUID, about: uuid.UUID, work_id: uuid.UUID | None
+) -> None:
+    """So many claims a day on one record: a script has as many addresses of mail as it likes. Whoever acts for the
+    artist of the work named is not kept out by others' claims."""
+    session.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(str(about), 0))))
+    limit = runtime.settings.claims_per_record
+    since = runtime.clock() - A_DAY
+    opened = session.scalars(
+        sa.select(sa.func.count())
+        .select_from(Claim)
+        .join(ClaimStep, sa.and_(ClaimStep.claim_id == Claim.id, ClaimStep.number == 0))
+        .where(Claim.about == about, ClaimStep.by_role == "claimant", ClaimStep.created_at > since)
+    ).one()
+    if opened < limit:
+        return
+    named = session.get(Work, work_id) if work_id is not None else None
+    if named is not None and links.acts_for(session, identity_id, named.artist_id):
+        return
+    raise LedgerError(
+        f"{opened} claims were opened on this record in the last day, and at most {limit} are taken",
+        code="record_claims_too_many",
+        status=429,
+        next_step="wait a day; or show first that the artist's page is yours, which others' claims cannot keep out",
+    )
 
 
 def _image(session: Session, wish: Wish, found: Fingerprints | None) -> tuple[uuid.UUID | None, Seen]:

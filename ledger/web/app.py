@@ -196,7 +196,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
         lifespan=[lifespan],
         dependencies={"runtime": Provide(_runtime, sync_to_thread=False)},
         guards=[allowed],
-        middleware=[_limited(settings.looks_per_minute)],
+        middleware=[_limited(settings.looks_per_minute), _claims_limited(settings)],
         exception_handlers={HTTPException: answer_with_problem, Exception: answer_with_problem},
         template_config=TemplateConfig(instance=JinjaTemplateEngine.from_environment(templates())),
         openapi_config=_openapi(),
@@ -227,6 +227,19 @@ async def _is_limited(request: Request[Any, Any, Any]) -> bool:
         path in {"/", "/v1/verifications", "/v1/matches/byContent", "/sign-in", "/claims/new"}
         or path.endswith(("/control/check", "/enrolments", "/webhook"))
     )
+
+
+def _claims_limited(settings: Settings) -> DefineMiddleware:
+    """Claims by the day and the address that connects: many addresses of mail are one script's. Only what carries a
+    session's cookie counts, which the form of another site does not: nobody uses up what is another's."""
+    cookie = sessions.cookie_name(settings)
+
+    async def is_claim(request: Request[Any, Any, Any]) -> bool:
+        return request.method == "POST" and request.url.path == "/claims/new" and cookie in request.cookies
+
+    return RateLimitConfig(
+        ("day", settings.claims_per_address), store="claims", check_throttle_handler=is_claim
+    ).middleware
 
 
 def _runtime(state: State) -> Runtime:

@@ -40,8 +40,8 @@ FRAMEWORK = {
     405: Refusal("method_not_allowed", "this address takes other methods", "use one that the Allow header names"),
     429: Refusal(
         "too_many_requests",
-        "more in a minute than this ledger takes from one address",
-        "wait a minute, then send it again",
+        "more than this ledger takes from one address in this time",
+        "wait for the seconds in Retry-After, then send it again",
     ),
     413: Refusal(
         "body_too_large", "the body is larger than this address takes", "send less; the first page names the limit"

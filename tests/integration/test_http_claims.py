@@ -349,6 +349,24 @@ def test_who_sends_forms_by_script_is_slowed_down_whatever_the_forms_lead_to(run
             assert answers[-1] == 429
 
 
+def test_claims_from_one_network_address_end_at_the_days_limit_whoever_signs_in(runtime: Runtime) -> None:
+    few = {"claims_per_address": 3}
+    limited = dataclasses.replace(runtime, settings=runtime.settings.model_copy(update=few))
+    record = stamped(runtime, png(50))
+    with serving(limited) as client:
+        client.follow_redirects = False
+        for _ in range(5):  # without a session's cookie, as from the form of another site, none is used up
+            assert client.post("/claims/new").status_code == 403
+        statuses = []
+        for number in range(5):
+            sign_in(client, f"{number}@example.org")
+            answer = client.post("/claims/new", data=form(record), files={"file": ("w.png", png(51))})
+            statuses.append(answer.status_code)
+        assert statuses == [303] * 3 + [429] * 2
+        assert answer.json()["code"] == "too_many_requests"
+        assert int(answer.headers["retry-after"]) > 3600
+
+
 def test_who_is_not_signed_in_opens_no_claim(client: TestClient, runtime: Runtime) -> None:  # type: ignore[type-arg]
     record = stamped(runtime, png(50))
     given = {"kind": "mine", "about": str(record), "claimant": JANE}
