@@ -189,7 +189,8 @@ def software() -> str:
 
 _HERE = Path(__file__).resolve().parent
 _DRAWING = (
-    "pages.py", "claim_pages.py", "lettering.py", "render.py", "../web/wording.py", "../../attribution/wording.py"
+    "pages.py", "claim_pages.py", "lettering.py", "render.py", "../times.py", "../web/wording.py",
+    "../../attribution/wording.py",
 )  # fmt: skip
 
 

@@ -4,12 +4,12 @@ A claim's are `ledger.reports.claim_pages`, with the same sections where both ha
 else may have written goes through `ledger.reports.lettering`.
 """
 
-import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from attribution.evidence import Conflict, CopyAxis, CopyMatch, Evidence, NeighbourAxis, StyleAxis
 from attribution.wording import count, credit, percent
+from ledger import times
 from ledger.log.notes import TlogProof
 from ledger.lookup import RecordView
 from ledger.reports.dossier import (
@@ -325,18 +325,18 @@ def _calibrated(text: str | None) -> str:
 # ---- times -----------------------------------------------------------------------------------------------------------
 
 
-def _time(text: str, form: Callable[[dt.datetime], str]) -> str:
+def _time(text: str, form: Callable[[str], str]) -> str:
     try:
-        return form(dt.datetime.fromisoformat(text).astimezone(dt.UTC))
+        return form(text)
     except (ValueError, OverflowError):
         return shown(text, 40)  # somebody else's file
 
 
 def moment(text: str) -> str:
     """A time for people, in UTC."""
-    return _time(text, lambda at: f"{at.day} {at:%B %Y, %H:%M:%S} UTC")
+    return _time(text, times.moment)
 
 
 def day(text: str) -> str:
     """A day for people, in UTC."""
-    return _time(text, lambda at: f"{at.day} {at:%B %Y}")
+    return _time(text, times.day)

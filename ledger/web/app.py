@@ -1,6 +1,5 @@
 """The web application, put together: routes by audience, one shape of error, the same headers on everything."""
 
-import datetime as dt
 import json
 import re
 import socket
@@ -33,6 +32,7 @@ from ledger.log.declarations import MAX_BATCH_BYTES
 from ledger.metrics import exposed
 from ledger.runtime import Runtime, open_runtime
 from ledger.settings import Settings
+from ledger.times import day, moment
 from ledger.web import (
     about,
     auditing,
@@ -271,16 +271,6 @@ def visible(value: object) -> object:
     if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
         return value
     return HIDDEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", value)
-
-
-def moment(text: str) -> str:
-    """An ISO time as people read it, in UTC."""
-    return f"{dt.datetime.fromisoformat(text).astimezone(dt.UTC):%-d %B %Y, %H:%M:%S} UTC"
-
-
-def day(text: str) -> str:
-    """The day of an ISO time, in UTC."""
-    return f"{dt.datetime.fromisoformat(text).astimezone(dt.UTC):%-d %B %Y}"
 
 
 def probability(value: float | None) -> str:
