@@ -5,6 +5,7 @@ spell theirs. So a link that signs somebody in leads nobody to another site.
 """
 
 import re
+from typing import Any
 
 from litestar import Request
 
@@ -21,7 +22,7 @@ def own_page(text: str | None) -> str | None:
     return text
 
 
-def asked_page(request: "Request[object, object, object]") -> str | None:
+def asked_page(request: "Request[Any, Any, Any]") -> str | None:
     """The page that a browser asked for, to come back to; None where a form was sent."""
     if request.method != "GET":
         return None
