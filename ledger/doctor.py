@@ -89,9 +89,13 @@ def examine(settings: Settings, *, networks: bool = True) -> Iterator[Finding]:
             yield _ask(name, check, runtime)
         read = cache(partial(standing, runtime))  # once for all who tell of it
         for name, tell in ON_STANDING.items():
-            yield _ask(name, lambda stands, tell=tell: tell(stands()), read)
+            yield _ask(name, partial(_told, tell), read)
         if networks:
             yield _ask("networks", _networks, runtime)
+
+
+def _told(tell: Callable[[Standing], str], read: Callable[[], Standing]) -> str:
+    return tell(read())
 
 
 def _ask(name: str, look: Callable[[T], str], of: T) -> Finding:
