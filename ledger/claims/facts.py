@@ -76,7 +76,8 @@ class WorkFact(msgspec.Struct, frozen=True, kw_only=True):
 class OtherWork(msgspec.Struct, frozen=True, kw_only=True):
     """A work on record under another artist that the image shows, by its pixels or as a whole by geometry.
 
-    `same_picture`: it has the named work's pixels too, under another artist.
+    `same_picture`: it has the named work's pixels too. `work_id` None: a protected work, whose artist is told nobody,
+    not even by what follows from it.
     """
 
     work_id: str | None

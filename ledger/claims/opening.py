@@ -90,7 +90,9 @@ def open_claim(
         if identity_id is not None:
             _within_limits(session, runtime, identity_id)
         about, image = _image(session, wish, seen_image)
-        work_id, shown_work, work = _work(session, runtime, wish, seen_work)
+        work_id, shown_work, work = _work(session, runtime, wish, seen_work, identity_id)
+        if identity_id is not None and about is not None:
+            _not_flooded(session, runtime, identity_id, about, work_id)
         _not_twice(session, identity_id, wish.kind, about, work_id)
         document = Opening(
             claim_id=str(claim_id),
@@ -230,15 +232,22 @@ def _image(session: Session, wish: Wish, found: Fingerprints | None) -> tuple[uu
 
 
 def _work(
-    session: Session, runtime: Runtime, wish: Wish, found: Fingerprints | None
+    session: Session, runtime: Runtime, wish: Wish, found: Fingerprints | None, identity_id: uuid.UUID | None
 ) -> tuple[uuid.UUID | None, str | None, Seen | None]:
     """(id, id to be shown, what it is known by) of the work on record, also where its very picture was handed in.
 
-    Where several are, the one credited to the claimant goes first.
+    Where several are, the one credited to the claimant goes first. A protected work is there for the operator and for
+    whoever acts for its artist; for others it reads like one that never was, whatever name they claim under.
     """
+
+    def is_there(named: NamedWork) -> bool:
+        if named.work.grant_name or identity_id is None:
+            return True
+        return links.acts_for(session, identity_id, named.work.artist_id)
+
     if wish.work_id is not None:
         named = on_record.named_work(session, wish.work_id)
-        if named is None:
+        if named is None or not is_there(named):
             raise NotFound(
                 f"no work {wish.work_id}", code="work_unknown", next_step="hand in the work's file instead of an id"
             )
@@ -250,8 +259,9 @@ def _work(
         pixel_sha256=bytes.fromhex(found.pixel_sha256),
         background=runtime.settings.background,
     )
-    own = [each for each in same if on_record.same_name(each.artist, wish.claimant)]
-    first = next(iter([*own, *same]), None)
+    there = [each for each in same if is_there(each)]
+    own = [each for each in there if on_record.same_name(each.artist, wish.claimant)]
+    first = next(iter([*own, *there]), None)
     return (None, None, Seen.of(found)) if first is None else _on_record(first)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import re
 import threading
 import uuid
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import sqlalchemy as sa
 import structlog
 from litestar.testing import TestClient
 
-from ledger import genesis
+from ledger import genesis, grants
 from ledger.claims import deciding, identities
 from ledger.database.tables.claims import Claim, Identity, SignInLink, WebSession
 from ledger.database.tables.principals import Principal
@@ -339,6 +340,26 @@ def test_what_is_wrong_with_a_form_is_said_and_nothing_is_kept(client: TestClien
     with runtime.sessions() as session:
         assert session.scalar(sa.select(sa.func.count()).select_from(Claim)) == 0
     assert claim_entries(runtime) == []
+
+
+def test_a_protected_work_named_in_a_claim_is_answered_like_one_that_never_was(
+    client: TestClient,  # type: ignore[type-arg]
+    runtime: Runtime,
+    tmp_path: Path,
+) -> None:
+    (work,) = works_of(runtime, tmp_path)
+    grants.change_grants(runtime, [work], {"name": False}, by_role="artist")
+    record, nobody = stamped(runtime, png(60)), uuid.uuid4()
+    sign_in(client)
+    for accept in ({}, PAGE):
+        answers = []
+        for named in (work, nobody):
+            given = form(record, work_id=str(named))
+            answer = client.post("/claims/new", data=given, files={"file": ("", b"")}, headers=accept)
+            said = re.sub(r"urn:uuid:[0-9a-f-]+", "", answer.text.replace(str(named), ""))
+            answers.append((answer.status_code, sorted(set(answer.headers)), said))
+        assert answers[0] == answers[1]
+        assert answers[0][0] == 404
 
 
 def test_who_sends_forms_by_script_is_slowed_down_whatever_the_forms_lead_to(runtime: Runtime) -> None:
