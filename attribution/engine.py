@@ -140,16 +140,18 @@ class Engine:
         self._style, self._style_rate = self._style_axis()
         self._copies, self._copy_rate = self._copy_axis()
 
-    def examine(self, pixels: Pixels, fingerprints: Fingerprints, policy: GatePolicy | None = None) -> Examined:
+    def examine(
+        self, pixels: Pixels, fingerprints: Fingerprints, policy: GatePolicy | None = None, *, draw: bool = False
+    ) -> Examined:
         """Return what one image, (h, w, 3) uint8 canonical pixels, has in common with the collection.
 
-        With a `policy` the image is to be issued: it is judged, and matched regions are drawn. Scores, p-values and
-        shares are those of their axes, with all that they do not prove.
+        With a `policy` the image is to be issued: it is judged, and matched regions are drawn; with `draw` they are
+        drawn alone. Scores, p-values and shares are those of their axes, with all that they do not prove.
         """
         vectors, reasons = self._seen(pixels)
         identity, same = self._identity(fingerprints)
         found = self._found_copies(pixels)
-        pictures: dict[str, bytes] | None = None if policy is None else {}
+        pictures: dict[str, bytes] | None = {} if draw or policy is not None else None
         copy = self._copy_evidence(pixels, found, pictures)
         evidence = Evidence(
             snapshot=self._snapshot(),

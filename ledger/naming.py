@@ -81,6 +81,12 @@ def names_withdrawn(session: Session, text: str) -> bool:
     return bool(session.scalar(sa.select(found)))
 
 
+def may_be_named(session: Session, work_id: str) -> bool:
+    """Whether this work, which evidence named once, may be named now."""
+    works, _ = _unnamed(session, works=[work_id])
+    return work_id not in works
+
+
 def withdrawn_pictures(session: Session, evidence: Evidence) -> set[str]:
     """Drawings (SHA-256, hex) that show a work which may no longer be named."""
     drawn = [each for each in (evidence.copy.matches if evidence.copy else []) if each.picture and not each.protected]

@@ -109,6 +109,15 @@ class Settings(BaseSettings):
         120, gt=0, description="Verifications taken from one address in a minute, by all web processes together."
     )
     claims_per_day: int = Field(10, gt=0, description="Claims taken from one signed-in person in a day.")
+    claims_per_address: int = Field(
+        30, gt=0, description="Claims taken from one network address in a day, by each web process."
+    )
+    claims_per_record: int = Field(
+        20,
+        gt=0,
+        description="Claims taken on one record in a day, whoever opens them. Who acts for the artist of the work named"
+        " may open one beyond it.",
+    )
     smtp_url: SecretStr | None = Field(
         None,
         description="smtps://user:password@host (TLS from the start) or smtp://… (always STARTTLS): sends the links to"

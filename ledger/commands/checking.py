@@ -27,6 +27,7 @@ from ledger.log.policy import load_policy
 from ledger.lookup import Candidate, LogPlace, RecordView
 from ledger.runtime import utc_now
 from ledger.settings import Settings
+from ledger.times import moment
 from ledger.verdict import Answers
 from ledger.verify import Verification
 from ledger.verify import verify as look_at
@@ -290,7 +291,9 @@ def print_verification(found: Verification) -> None:
 def _print_records(records: list[RecordView], candidates: list[Candidate]) -> None:
     console = out()
     for record in records:
-        console.print(f"\nrecord {record.id}  {record.kind}, {record.state}, {record.created_at[:19]}", soft_wrap=True)
+        console.print(
+            f"\nrecord {record.id}  {record.kind}, {record.state}, {moment(record.created_at)}", soft_wrap=True
+        )
         for label, value in _facts(record).items():
             console.print(f"  {label:<9} {shown(value)}", soft_wrap=True)
     for candidate in candidates:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from ledger.errors import BadRequest
 from ledger.reports.claim_pages import claim_page_data
-from ledger.reports.dossier import AnyDossier, ClaimDossier
+from ledger.reports.dossier import AnyDossier, ClaimDossier, files_of, picture_of
 from ledger.reports.forms import malformed
 from ledger.reports.lettering import FONTS
 from ledger.reports.pages import page_data, part_meaning
@@ -46,7 +46,7 @@ def render(dossier: AnyDossier) -> bytes:
     """The unsigned PDF. Raises BadRequest `report_document_malformed` for a dossier (a stranger's) that cannot be
     drawn, and as `page_data` and `claim_page_data`."""
     data = claim_page_data(dossier) if isinstance(dossier, ClaimDossier) else page_data(dossier)
-    files = dossier.files
+    files = files_of(dossier)
     data["files"] = [
         {"name": name, "type": MEDIA_TYPES.get(name.rpartition(".")[2], "application/octet-stream"),
          "relation": "source" if name == "report.json" else "data", "meaning": part_meaning(name)}
@@ -57,8 +57,8 @@ def render(dossier: AnyDossier) -> bytes:
         (folder / "parts").mkdir()
         for part, content in files.items():
             (folder / "parts" / part).write_bytes(content)
-        if dossier.picture is not None:
-            pixels, width, height = _shown(dossier.picture)
+        if (picture := picture_of(dossier)) is not None:
+            pixels, width, height = _shown(picture)
             (folder / "shown.rgb").write_bytes(pixels)
             data["picture"] |= {"width": width, "height": height}
         (folder / "data.json").write_text(json.dumps(data), encoding="ascii")

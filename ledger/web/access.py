@@ -90,6 +90,8 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("GET", "/v1/claims/{claim_id}"): ANYBODY,
     ("GET", "/v1/claims/{claim_id}/report"): ANYBODY,
     ("GET", "/v1/claims/{claim_id}/report.pdf"): ANYBODY,
+    ("GET", "/v1/claims/{claim_id}/evidence.zip"): ANYBODY,
+    ("GET", "/v1/schemas/claim-report"): ANYBODY,
     ("POST", "/v1/claims/{claim_id}/answer"): WRITERS,
     ("POST", "/v1/claims/{claim_id}/appeal"): WRITERS,
     ("GET", "/v1/log"): ANYBODY,

@@ -1,6 +1,5 @@
 """The web application, put together: routes by audience, one shape of error, the same headers on everything."""
 
-import datetime as dt
 import json
 import re
 import socket
@@ -33,6 +32,7 @@ from ledger.log.declarations import MAX_BATCH_BYTES
 from ledger.metrics import exposed
 from ledger.runtime import Runtime, open_runtime
 from ledger.settings import Settings
+from ledger.times import day, moment
 from ledger.web import (
     about,
     auditing,
@@ -57,7 +57,7 @@ from ledger.web import (
 )
 from ledger.web.guard import allowed, require_a_row_for_each
 from ledger.web.headers import with_headers
-from ledger.web.limiting import RateLimit, limited
+from ledger.web.limiting import DAY, MINUTE, RateLimit, limited
 from ledger.web.observed import observed
 from ledger.web.problems import answer_with_problem
 from ledger.web.serving import serve_app
@@ -127,6 +127,8 @@ OTHERS = (
     claiming.read_claim,
     claiming.read_claim_report,
     claiming.read_claim_report_pdf,
+    claiming.read_claim_evidence,
+    claiming.read_claim_report_schema,
     claiming.answer_claim,
     claiming.appeal_claim,
 )
@@ -201,7 +203,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
         lifespan=[lifespan],
         dependencies={"runtime": Provide(_runtime, sync_to_thread=False)},
         guards=[allowed],
-        middleware=[limited(_looks(settings.looks_per_minute))],
+        middleware=[limited(_looks(settings.looks_per_minute)), limited(_claims(settings))],
         exception_handlers={HTTPException: answer_with_problem, Exception: answer_with_problem},
         template_config=TemplateConfig(instance=JinjaTemplateEngine.from_environment(templates())),
         openapi_config=_openapi(),
@@ -223,7 +225,7 @@ def _looks(per_minute: int) -> RateLimit:
 
     Counted by the address that connects, or that a proxy of the setting `proxies` hands on.
     """
-    return RateLimit("looks", per_minute, _is_limited, get_remote_address)
+    return RateLimit("looks", per_minute, MINUTE, _is_limited, get_remote_address)
 
 
 async def _is_limited(request: Request[Any, Any, Any]) -> bool:
@@ -232,6 +234,17 @@ async def _is_limited(request: Request[Any, Any, Any]) -> bool:
         path in {"/", "/v1/verifications", "/v1/matches/byContent", "/sign-in", "/claims/new"}
         or path.endswith(("/control/check", "/enrolments", "/webhook"))
     )
+
+
+def _claims(settings: Settings) -> RateLimit:
+    """Claims by the day and the address that connects: many addresses of mail are one script's. Only what carries a
+    session's cookie counts, which the form of another site does not: nobody uses up what is another's."""
+    cookie = sessions.cookie_name(settings)
+
+    async def is_claim(request: Request[Any, Any, Any]) -> bool:
+        return request.method == "POST" and request.url.path == "/claims/new" and cookie in request.cookies
+
+    return RateLimit("claims", settings.claims_per_address, DAY, is_claim, get_remote_address)
 
 
 def _runtime(state: State) -> Runtime:
@@ -263,16 +276,6 @@ def visible(value: object) -> object:
     if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
         return value
     return HIDDEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", value)
-
-
-def moment(text: str) -> str:
-    """An ISO time as people read it, in UTC."""
-    return f"{dt.datetime.fromisoformat(text).astimezone(dt.UTC):%-d %B %Y, %H:%M:%S} UTC"
-
-
-def day(text: str) -> str:
-    """The day of an ISO time, in UTC."""
-    return f"{dt.datetime.fromisoformat(text).astimezone(dt.UTC):%-d %B %Y}"
 
 
 def probability(value: float | None) -> str:

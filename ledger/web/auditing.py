@@ -34,7 +34,7 @@ from ledger.log.shard import Head, query_of
 from ledger.log.state import policy_in_force, shown_head
 from ledger.runtime import Runtime
 from ledger.web.guard import auditor_id, is_auditor
-from ledger.web.limiting import RateLimit, limited
+from ledger.web.limiting import MINUTE, RateLimit, limited
 from ledger.web.problems import problems
 
 EXPORTS_PER_MINUTE = 6
@@ -169,7 +169,11 @@ def _aware(time: dt.datetime | None) -> dt.datetime | None:
 def routes(pages_per_minute: int) -> list[Router]:
     """The routes, each with its own limit for each token."""
     return [
-        Router("/", route_handlers=[handler], middleware=[limited(RateLimit(what, per_minute, is_auditor, auditor_id))])
+        Router(
+            "/",
+            route_handlers=[handler],
+            middleware=[limited(RateLimit(what, per_minute, MINUTE, is_auditor, auditor_id))],
+        )
         for handler, what, per_minute in (
             (read_rows, "audit entries", pages_per_minute),
             (read_export, "audit exports", EXPORTS_PER_MINUTE),

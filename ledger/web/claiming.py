@@ -12,15 +12,16 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import Redirect, Template
 
-from ledger.claims import control, moving, opening, replies, rules, views
+from ledger.claims import control, examined, moving, opening, replies, rules, views
 from ledger.claims.opening import Wish
 from ledger.claims.views import ClaimLine, ClaimView
 from ledger.database.tables.claims import Claim
 from ledger.database.tables.works import Work
 from ledger.errors import BadRequest, NotFound
+from ledger.reports.claim_schema import claim_report_schema
 from ledger.runtime import Runtime
 from ledger.web.problems import problems, wants_page
-from ledger.web.reading import PDF, pdf_answer
+from ledger.web.reading import PDF, SCHEMA, ZIP, pdf_answer, zip_answer
 from ledger.web.sessions import knows_sign_in
 from ledger.web.uploads import too_large
 
@@ -101,6 +102,38 @@ def read_claim_report_pdf(
     return pdf_answer(request, signed_claim_pdf(runtime, claim_id), f"claim-{claim_id}.pdf")
 
 
+@get(
+    "/v1/claims/{claim_id:uuid}/evidence.zip",
+    tags=["Reading"],
+    summary="A claim's report and all its evidence as files",
+    response_description="The zip.",
+    media_type=ZIP,
+    responses=problems(404, 503),
+    sync_to_thread=True,
+)
+def read_claim_evidence(
+    request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], claim_id: FromPath[uuid.UUID]
+) -> Response[bytes]:
+    """The signed PDF, what it has attached as files, and a README for an expert of the court."""
+    from ledger.reports.document import signed_claim_dossier
+    from ledger.reports.forms import to_zip
+
+    return zip_answer(request, to_zip(*signed_claim_dossier(runtime, claim_id)), f"claim-{claim_id}.zip")
+
+
+@get(
+    "/v1/schemas/claim-report",
+    sync_to_thread=False,
+    tags=["Reading"],
+    summary="The form of a claim's report",
+    response_description="A JSON Schema.",
+    media_type=SCHEMA,
+)
+def read_claim_report_schema() -> Response[dict[str, Any]]:
+    """JSON Schema (draft 2020-12) of the member `report` of what `/v1/claims/{claim_id}/report` answers."""
+    return Response(claim_report_schema(), media_type=SCHEMA)
+
+
 @post(
     "/v1/claims/{claim_id:uuid}/answer",
     tags=["Writing"],
@@ -166,7 +199,8 @@ def claim_page(
     with runtime.sessions() as session:
         claim = session.get_one(Claim, claim_id)
         own = claim.identity_id is not None and claim.identity_id == request.state.identity_id
-    context = {"claim": found, "own": own, "proof": None}
+        seen = examined.newest(session, claim_id)
+    context = {"claim": found, "seen": seen, "own": own, "proof": None}
     return Template("claim.html", context=context, headers=vary)
 
 
@@ -218,7 +252,8 @@ async def ask_for_token(
 ) -> Template:
     """The token that the claimant is to show, and on which page."""
     found, token, page = await sync_to_thread(_token, runtime, claim_id, request.state.identity_id)
-    return Template("claim.html", context={"claim": found, "own": True, "proof": (token, page)})
+    context = {"claim": found, "seen": None, "own": True, "proof": (token, page)}
+    return Template("claim.html", context=context)
 
 
 @post("/claims/{claim_id:uuid}/control/check", include_in_schema=False)

@@ -1,4 +1,4 @@
-"""So many requests in a minute and no more: 429, the same count in every web process, told in the RateLimit headers."""
+"""So many requests in a while and no more: 429, one count for all web processes, told in the RateLimit headers."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ from ledger import limits
 from ledger.errors import LedgerError
 from ledger.limits import Count
 
-SECONDS = 60
+MINUTE, DAY = 60, 86_400  # seconds
 MOST_REMEMBERED = 10_000
 
 AnyRequest = Request[Any, Any, Any]
@@ -26,10 +26,12 @@ _logger = structlog.get_logger(__name__)
 
 
 class RateLimit(NamedTuple):
-    """`counts`: whether a request is counted at all; `who`: for whom. `what` names the count, apart from others'."""
+    """`most` requests in `seconds`. `counts`: whether one is counted at all; `who`: for whom. `what` names the count,
+    apart from others'."""
 
     what: str
-    per_minute: int
+    most: int
+    seconds: int
     counts: Callable[[AnyRequest], Awaitable[bool]]
     who: Callable[[AnyRequest], str]
 
@@ -37,10 +39,10 @@ class RateLimit(NamedTuple):
 def limited(limit: RateLimit) -> Callable[[ASGIApp], ASGIApp]:
     """The middleware of one limit.
 
-    Who is over it is refused from memory until the minute ends: a flood costs the database nothing. When the database
+    Who is over it is refused from memory until its time ends: a flood costs the database nothing. When the database
     does not answer, nobody is refused for that: what is limited needs it as well, and says so itself (503).
     """
-    refused: dict[str, float] = {}  # who → when the minute ends, by the monotonic clock
+    refused: dict[str, float] = {}  # who → when its time ends, by the monotonic clock
 
     def middleware(app: ASGIApp) -> ASGIApp:
         async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,8 +54,8 @@ def limited(limit: RateLimit) -> Callable[[ASGIApp], ASGIApp]:
             if counted is None:
                 await app(scope, receive, send)
                 return
-            headers = _headers(limit.per_minute, counted)
-            if counted.taken > limit.per_minute:
+            headers = _headers(limit, counted)
+            if counted.taken > limit.most:
                 raise TooManyRequestsException(headers=headers)
 
             async def send_with_headers(message: Message) -> None:
@@ -71,25 +73,27 @@ def limited(limit: RateLimit) -> Callable[[ASGIApp], ASGIApp]:
 async def _count(limit: RateLimit, request: AnyRequest, refused: dict[str, float]) -> Count | None:
     who, now = limit.who(request), time.monotonic()
     if (until := refused.get(who, 0.0)) > now:
-        return Count(limit.per_minute + 1, max(1, round(until - now)))
+        return Count(limit.most + 1, max(1, round(until - now)))
     refused.pop(who, None)
     try:
-        counted = await sync_to_thread(limits.count, request.app.state.runtime.database.engine, limit.what, who)
+        counted = await sync_to_thread(
+            limits.count, request.app.state.runtime.database.engine, limit.what, who, limit.seconds
+        )
     except (SQLAlchemyError, LedgerError) as error:
         _logger.warning("limit_not_counted", limit=limit.what, error=type(error).__name__)
         return None
-    if counted.taken > limit.per_minute:
+    if counted.taken > limit.most:
         if len(refused) >= MOST_REMEMBERED:
             refused.clear()
         refused[who] = now + counted.seconds_left
     return counted
 
 
-def _headers(per_minute: int, counted: Count) -> dict[str, str]:
+def _headers(limit: RateLimit, counted: Count) -> dict[str, str]:
     """As the IETF's draft-ietf-httpapi-ratelimit-headers-02 names them."""
     return {
-        "RateLimit-Policy": f"{per_minute}; w={SECONDS}",
-        "RateLimit-Limit": str(per_minute),
-        "RateLimit-Remaining": str(max(0, per_minute - counted.taken)),
+        "RateLimit-Policy": f"{limit.most}; w={limit.seconds}",
+        "RateLimit-Limit": str(limit.most),
+        "RateLimit-Remaining": str(max(0, limit.most - counted.taken)),
         "RateLimit-Reset": str(counted.seconds_left),
     }

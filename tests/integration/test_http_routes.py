@@ -112,6 +112,8 @@ TABLE = {
     ("GET", f"/v1/claims/{CLAIM}"): anyone(200),
     ("GET", f"/v1/claims/{CLAIM}/report"): anyone(404),  # not decided yet
     ("GET", f"/v1/claims/{CLAIM}/report.pdf"): anyone(404),
+    ("GET", f"/v1/claims/{CLAIM}/evidence.zip"): anyone(404),
+    ("GET", "/v1/schemas/claim-report"): anyone(200),
     ("POST", f"/v1/claims/{CLAIM}/answer"): writers(409, submitter=403),  # the record is another's
     ("POST", f"/v1/claims/{CLAIM}/appeal"): writers(409, submitter=403),
     # For people, who are known by a cookie.

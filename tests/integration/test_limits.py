@@ -14,6 +14,7 @@ import structlog
 from ledger import limits
 from ledger.database.tables.principals import RequestCount
 from ledger.runtime import Runtime, open_runtime
+from ledger.web.limiting import MINUTE
 
 from .audited import bearer, token
 from .http_ledger import png, serving
@@ -69,20 +70,22 @@ def test_two_web_processes_let_in_together_what_one_would(runtime: Runtime) -> N
 def test_nothing_is_lost_of_what_many_count_at_once(runtime: Runtime) -> None:
     with open_runtime(runtime.settings) as second, ThreadPoolExecutor(8) as threads:
         engines = [each.database.engine for each in (runtime, second)]
-        counts = list(threads.map(lambda n: limits.count(engines[n % 2], "looks", "192.0.2.1").taken, range(100)))
+        counts = list(
+            threads.map(lambda n: limits.count(engines[n % 2], "looks", "192.0.2.1", MINUTE).taken, range(100))
+        )
     assert sorted(counts) == list(range(1, 101))
 
 
 def test_a_minute_that_is_over_is_counted_anew_and_swept(runtime: Runtime) -> None:
     engine = runtime.database.engine
     for _ in range(3):
-        limits.count(engine, "looks", "192.0.2.1")
+        limits.count(engine, "looks", "192.0.2.1", MINUTE)
     with runtime.sessions.begin() as session:
         session.execute(sa.update(RequestCount).values(ends_at=sa.func.now() - dt.timedelta(seconds=1)))
-    again = limits.count(engine, "looks", "192.0.2.1")
+    again = limits.count(engine, "looks", "192.0.2.1", MINUTE)
     assert again.taken == 1
     assert 59 <= again.seconds_left <= 60
-    limits.count(engine, "looks", "192.0.2.2")
+    limits.count(engine, "looks", "192.0.2.2", MINUTE)
     with runtime.sessions.begin() as session:
         newest = sa.select(RequestCount.who).order_by(RequestCount.ends_at.desc()).limit(1).scalar_subquery()
         session.execute(
