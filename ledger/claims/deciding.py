@@ -29,7 +29,6 @@ from ledger.database.tables.records import Record
 from ledger.database.tables.works import Artist
 from ledger.errors import Conflict, NotFound
 from ledger.runtime import Runtime
-from models.images import Limits, decode
 
 MOST_DOUBLINGS = 20  # of a minute: two years
 REPORT_SCHEMA = "lawful-ledger/claim-report/1"
@@ -88,12 +87,11 @@ def examine(runtime: Runtime, comparer: Comparer, claim_id: uuid.UUID) -> None:
     with runtime.sessions() as session:
         steps.after(moving.newest(session, claim_id).state, "examine", "ledger")  # type: ignore[arg-type]
         asked = _asked(session, claim_id)
-    limits = Limits(max_bytes=runtime.settings.max_upload_bytes)
     data = runtime.storage.get(asked.image_key)
-    image = decode(data, limits).pixels
+    image = runtime.files.decode(data).pixels
     found = fingerprint(data, image)
     evidence = comparer.evidence(image, found)
-    copy = _compare(runtime, comparer, image, asked, limits)
+    copy = _compare(runtime, comparer, image, asked)
     if copy is not None and evidence.copy is not None:
         copy = msgspec.structs.replace(copy, missed=evidence.copy.missed)
     with runtime.sessions.begin() as session:
@@ -191,16 +189,14 @@ def _asked(session: Session, claim_id: uuid.UUID) -> _Asked:
     return _Asked(opening_of(document.body), claim.identity_id, key, claim.work_key, named)
 
 
-def _compare(
-    runtime: Runtime, comparer: Comparer, image: Pixels, asked: _Asked, limits: Limits
-) -> CopyFact | None:  # fmt: skip
+def _compare(runtime: Runtime, comparer: Comparer, image: Pixels, asked: _Asked) -> CopyFact | None:
     if asked.named is not None:
         if not asked.named.work.grant_compare:
             return CopyFact(found=False, reason="the work may not be compared: that grant was not given")
         return comparer.pair(image, str(asked.named.work.id))
     if asked.work_key is None:
         return None
-    return comparer.pair(image, decode(runtime.storage.get(asked.work_key), limits).pixels)
+    return comparer.pair(image, runtime.files.decode(runtime.storage.get(asked.work_key)).pixels)
 
 
 def _facts(

@@ -18,7 +18,6 @@ from ledger.database.tables.claims import Claim, ClaimStep, Identity
 from ledger.database.tables.records import Record
 from ledger.errors import BadRequest, Conflict, LedgerError, NotFound
 from ledger.runtime import Runtime
-from models.images import Limits, decode
 
 KINDS: tuple[Kind, ...] = ("mine", "copies", "style", "unconsented")
 MAX_NAME_CHARS, MAX_WORDS_CHARS = 200, 4000
@@ -233,7 +232,7 @@ def _on_record(named: NamedWork) -> tuple[uuid.UUID, str | None, Seen | None]:
 
 
 def _fingerprint(runtime: Runtime, data: bytes) -> Fingerprints:
-    return fingerprint(data, decode(data, Limits(max_bytes=runtime.settings.max_upload_bytes)).pixels)
+    return fingerprint(data, runtime.files.decode(data).pixels)
 
 
 def _not_twice(

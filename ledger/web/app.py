@@ -56,6 +56,7 @@ from ledger.web import (
 )
 from ledger.web.guard import allowed, require_a_row_for_each
 from ledger.web.headers import with_headers
+from ledger.web.in_turn import Line
 from ledger.web.observed import observed
 from ledger.web.problems import answer_with_problem
 from ledger.web.serving import serve_app
@@ -192,6 +193,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
             ),
         ],
         lifespan=[lifespan],
+        state=State({"line": Line(settings.decoders)}),
         dependencies={"runtime": Provide(_runtime, sync_to_thread=False)},
         guards=[allowed],
         middleware=[_limited(settings.looks_per_minute)],
@@ -325,5 +327,6 @@ def serve(settings: Settings, listener: socket.socket, stop: threading.Event) ->
     Raises whatever `open_runtime` raises, before anything is served.
     """
     with listener, open_runtime(settings) as runtime, exposed(settings, runtime):
+        runtime.files.start()
         app = create_app(settings, runtime)
         serve_app(app, listener, stop, patience=10, proxies=settings.proxies, lifespan="on")
