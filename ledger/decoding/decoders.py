@@ -162,7 +162,14 @@ class Decoders:
                 raise Unavailable(
                     "this process is about to end", code="decoder_lost", next_step="send it again in a moment"
                 )
-            child = _Child(self._terms)
+            try:
+                child = _Child(self._terms)
+            except OSError as error:
+                raise Unavailable(
+                    f"no image decoder could be started: {error.strerror}",
+                    code="decoder_lost",
+                    next_step="send it again in a moment",
+                ) from error
             self._running.add(child)
             return child
 
@@ -174,9 +181,7 @@ class Decoders:
     def _lost(self, child: "_Child", error: str | None = None) -> Unavailable | ImageError:
         """What is said of a file whose decoder did not answer; the decoder has ended by then."""
         code = child.end(patience=1.0)
-        by_itself = (
-            child.ready and not child.late and code is not None and code not in (-signal.SIGKILL, -signal.SIGTERM)
-        )
+        by_itself = child.ready and not child.late and code not in (None, -signal.SIGKILL)
         said = error or (signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}")
         _logger.warning("decoder_lost", ended=said, late=child.late)
         if error == "MemoryError":

@@ -225,10 +225,17 @@ def test_a_parent_that_is_killed_leaves_no_process() -> None:
     until_ended(pid)
 
 
-def test_a_decoder_that_cannot_be_started_is_not_the_files_fault() -> None:
-    with Decoders(Limits(), memory_bytes=2**20) as decoders, pytest.raises(Unavailable, match="started") as lost:
-        decoders.decode(PNG)
-    assert lost.value.code == "decoder_lost"
+@pytest.mark.parametrize("interpreter", ["/bin/false", "/nowhere/python"])
+def test_a_decoder_that_cannot_be_started_is_not_the_files_fault(
+    interpreter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Decoders(Limits(), at_once=1) as decoders:
+        with monkeypatch.context() as broken:
+            broken.setattr(sys, "executable", interpreter)
+            with pytest.raises(Unavailable, match="started") as lost:
+                decoders.decode(PNG)
+        assert lost.value.code == "decoder_lost"
+        assert np.array_equal(decoders.decode(PNG).pixels, picture(1))
 
 
 def test_asking_from_many_threads_while_decoders_die_answers_everybody() -> None:
