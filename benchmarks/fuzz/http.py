@@ -1,15 +1,19 @@
 """HTTP bodies, forms and JSON, through the whole application over a founded ledger; any answer but a 500 will do."""
 
+import json
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import sqlalchemy as sa
 from litestar.testing import TestClient
 
 from benchmarks.fuzz.files import drawn
 from benchmarks.fuzz.mutation import value
+from benchmarks.fuzz.parsers import ENTRY
 from benchmarks.fuzz.target import Target
 from benchmarks.measuring import throwaway_ledger
+from ledger.database.tables.principals import Principal
 from ledger.genesis import new_api_key
 from ledger.web.app import create_app
 
@@ -26,7 +30,7 @@ class Broken(Exception):
 def http_targets() -> Iterator[dict[str, Target]]:
     with throwaway_ledger(looks_per_minute=10**9) as runtime:
         with runtime.sessions.begin() as session:
-            key = new_api_key(session, "fuzz")
+            key = new_api_key(session, session.scalars(sa.select(Principal.id)).one(), "fuzz")
         app = create_app(runtime.settings, runtime)
         with TestClient(app, raise_server_exceptions=False) as client:
             client.headers["authorization"] = f"Bearer {key}"
@@ -44,16 +48,18 @@ def http_targets() -> Iterator[dict[str, Target]]:
                 return post
 
             picture, stamp = form(drawn(random.Random(0))), form(drawn(random.Random(1)), model="m", prompt="p")
-            json = {"content_type": "application/json"}
+            as_json = {"content_type": "application/json"}
             multipart = {"content_type": FORM["content-type"], "accept": "application/json"}
             yield {
-                "generation": Target(send("/v1/generations", **json), (), [WISH], _json),
-                "soft binding query": Target(send("/v1/matches/byBinding", **json), (), [BINDING], _json),
+                "generation": Target(send("/v1/generations", **as_json), (), [WISH], _json),
+                "soft binding query": Target(send("/v1/matches/byBinding", **as_json), (), [BINDING], _json),
                 "stamp": Target(send("/v1/stamps", **multipart), (), [stamp], _form),
                 "look": Target(send("/v1/verifications", **multipart), (), [picture], _form),
-                "bare look": Target(send("/v1/verifications", content_type="image/png"), (), [picture], drawn),
+                "bare look": Target(
+                    send("/v1/verifications", content_type="image/png"), (), [drawn(random.Random(2))], drawn
+                ),
                 "query by content": Target(send("/v1/matches/byContent", **multipart), (), [picture], _form),
-                "statements": Target(send("/v1/log/statements", content_type="application/cose"), (), [b"\xd2\x84"]),
+                "statements": Target(send("/v1/statements", content_type="application/cose"), (), [ENTRY]),
             }
 
 
@@ -69,6 +75,4 @@ def _form(draw: random.Random) -> bytes:
 
 
 def _json(draw: random.Random) -> bytes:
-    import json
-
     return json.dumps(value(draw)).encode()

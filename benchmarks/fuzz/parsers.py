@@ -56,8 +56,9 @@ def golden(pattern: str) -> list[bytes]:
 
 def signed(draw: random.Random) -> bytes:
     """A statement whose signature is good and whose content is anything; often it has the shape of an announcement."""
-    payload = {"type": draw.choice(("lawful-ledger/genesis/1", "lawful-ledger/keys/1")), "origin": value(draw, 1),
-               "log_vkey": value(draw, 0), "keys": value(draw), "retired": value(draw), "created_at": value(draw, 0)}  # fmt: skip
+    names = ("origin", "log_vkey", "keys", "retired", "created_at")
+    kind = draw.choice(("lawful-ledger/genesis/1", "lawful-ledger/keys/1"))
+    payload = {"type": kind, **{name: value(draw, draw.randrange(5)) for name in names}}
     try:
         return sign_statement(payload, example.STATEMENTS[0], issuer="x", subject="y")
     except (LedgerError, ValueError):  # what cannot be signed is no statement
