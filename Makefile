@@ -6,7 +6,7 @@ EXTRA ?= cpu
 # The CPU build of torch. For a GPU: make … EXTRA=gpu TORCH_INDEX=https://pypi.org/simple
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: demo install test slow lint
+.PHONY: demo install test slow fuzz lint
 
 demo: $(VENV)/.ready
 	$(BIN)/lawful demo
@@ -19,6 +19,11 @@ test: lint
 # Whole processes interrupted, killed and doubled: minutes more. Continuous integration runs both.
 slow: $(VENV)/.ready
 	$(BIN)/pytest -m slow -n 2
+
+# A day on two cores. A run that was cut short goes on with FUZZ='--parsers 1000000 --first N'.
+FUZZ ?= --parsers 1000000 --files 200000 --http 20000
+fuzz: $(VENV)/.ready
+	$(BIN)/python -m benchmarks.fuzz $(FUZZ)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -25,7 +25,7 @@ from ledger.runtime import Runtime
 from ledger.snapshots import Calibrator, Encoders, alone, freeze_calibrated, newest_snapshot
 from ledger.sources import BadFile, Grants, Listed, list_works
 from models.errors import ImageError
-from models.images import Limits, decode, encode_preview
+from models.images import encode_preview
 
 # A batch is one transaction and one forward pass; it ends early when its pixels would fill memory.
 BATCH_WORKS = 32
@@ -204,7 +204,7 @@ def _batches(
                 report.known += 1
                 report.grants_differ += known != each.grants
                 continue
-            image = decode(data, Limits(max_bytes=runtime.settings.max_upload_bytes))
+            image = runtime.files.decode(data)
             decoded = _Decoded(each, file_sha256, image.pixels, fingerprint(data, image.pixels))
             complete[each.artist, file_sha256] = each.grants  # the same file twice under one artist is one work
         except ImageError as error:

@@ -30,7 +30,7 @@ from ledger.keys.ring import keys_of, staged
 from ledger.log.notes import Checkpoint, NoteError, open_note
 from ledger.log.policy import NO_QUORUM, load_policy
 from ledger.log.shard import newest_head, query_of, right_edge, witnessed_head
-from ledger.runtime import Runtime, open_storage, utc_now
+from ledger.runtime import Runtime, open_decoders, open_storage, utc_now
 from ledger.settings import Settings
 from ledger.standing import Standing, standing
 from models.errors import ModelError
@@ -83,8 +83,9 @@ def examine(settings: Settings, *, networks: bool = True) -> Iterator[Finding]:
         for name in (*ON_RUNTIME, *ON_STANDING, *(["networks"] if networks else [])):
             yield Finding(name=name, result="skip", detail="not without the database")
         return
-    with open_database(settings, migrate=False) as database:
-        runtime = Runtime(settings, database, open_storage(settings), CurrentKeys(settings, database.sessions))
+    with open_database(settings, migrate=False) as database, open_decoders(settings) as files:
+        keys = CurrentKeys(settings, database.sessions)
+        runtime = Runtime(settings, database, open_storage(settings), keys, files)
         for name, check in ON_RUNTIME.items():
             yield _ask(name, check, runtime)
         read = cache(partial(standing, runtime))  # once for all who tell of it

@@ -44,7 +44,6 @@ from ledger.lookup import PDQ_QUALITY
 from ledger.reports.announced import announcements
 from ledger.reports.build import build_report, credential_request
 from ledger.runtime import Runtime
-from models.images import Limits, decode
 
 RECORD = "lawful-ledger/record/1"
 ISSUED = "lawful-ledger/issued/1"
@@ -277,7 +276,7 @@ def _write_and_seal(runtime: Runtime, record_id: uuid.UUID, on_step: Step, pixel
         source_key, signed_pixels = record.source_key, record.pixel_sha256
     source = runtime.storage.get(source_key)
     if pixels is None:
-        pixels = decode(source, Limits(max_bytes=runtime.settings.max_upload_bytes)).pixels
+        pixels = runtime.files.decode(source).pixels
         if pixel_sha256(pixels) != signed_pixels:
             raise Inconsistent(
                 f"the stored image of record {record_id} is not the one that was signed",

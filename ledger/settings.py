@@ -105,6 +105,9 @@ class Settings(BaseSettings):
     job_attempts: int = Field(5, ge=1, description="How often a job is tried before its record is abandoned.")
 
     max_upload_bytes: int = Field(64 * 2**20, gt=0, description="Largest file accepted, in bytes.")
+    decoders: int = Field(
+        2, ge=1, description="Images that each web process and worker opens at once, each in a process of its own."
+    )
     looks_per_minute: int = Field(
         120, gt=0, description="Verifications taken from one address in a minute, by all web processes together."
     )

@@ -21,6 +21,7 @@ from ledger import lookup
 from ledger.credentials.read import CredentialReading, read_credential
 from ledger.database.tables.log import LogShard
 from ledger.database.tables.records import Record
+from ledger.decoding.reading import IN_THIS_PROCESS, FileReader
 from ledger.file_proof import UNKNOWN_LOG, LedgerClaim, Trust, read_ledger_claim
 from ledger.log.policy import Policy
 from ledger.lookup import Candidate, RecordView
@@ -34,7 +35,6 @@ from ledger.verdict import (
     credential_facts,
     verdict,
 )
-from models.images import Limits, decode
 
 Examine = Callable[[NDArray[np.uint8], Fingerprints], Evidence]
 
@@ -65,7 +65,7 @@ def verify(
     log_vkeys: Sequence[str],
     examine: Examine | None,
     now: dt.datetime,
-    limits: Limits | None = None,
+    files: FileReader = IN_THIS_PROCESS,
     witness_vkeys: Sequence[str] = (),
     policy: Policy | None = None,
 ) -> Verification:
@@ -73,12 +73,13 @@ def verify(
 
     `session` None: nothing is looked up, the ledger answer rests on the proof in the file alone. `examine` None: the
     collection is not searched. `log_vkeys`, `witness_vkeys` and `policy` are whom the checker believes; the logs and
-    witnesses of the policy count as given. Raises ImageError for bytes that are no readable image, NoteError
+    witnesses of the policy count as given. `files` opens the file: a stranger's, behind walls where anything is at
+    stake. Raises ImageError for bytes that are no readable image, NoteError
     `vkey_malformed` for a key that is none; hostile credentials never raise.
     """
-    image = decode(data, limits or Limits())
+    image = files.decode(data)
     found = fingerprint(data, image.pixels)
-    reading = read_credential(data, image.media_type, anchors_pem=anchors_pem, now=now)
+    reading = files.read_credential(data, image.media_type, anchors_pem=anchors_pem, now=now)
     claim = read_ledger_claim(reading, found.pixel_sha256, Trust(log_vkeys, witness_vkeys, policy))
     evidence = examine(image.pixels, found) if examine is not None else None  # first: no transaction is open over it
     looked = _look_up(session, found, claim, reading) if session is not None else LookedUp()

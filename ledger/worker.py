@@ -22,7 +22,6 @@ from ledger import issue, jobs, limits, verifications, verify
 from ledger.abandonment import abandon, failure
 from ledger.artists import enrolling, webhooks
 from ledger.claims import deciding, identities, replies
-from ledger.credentials.read import read_credential
 from ledger.database.tables.principals import Principal
 from ledger.database.tables.records import Generation, Record, Stamp, Verification
 from ledger.errors import BadRequest, LedgerError, Unavailable
@@ -36,7 +35,7 @@ from ledger.settings import Settings
 from ledger.sweep import sweep
 from ledger.trust import anchors
 from models.errors import ModelError
-from models.images import Limits, decode, encode_png
+from models.images import encode_png
 from models.memory import gpu_memory
 
 log = structlog.get_logger()
@@ -126,9 +125,9 @@ class Worker:
             assert source_key is not None
             assert media_type is not None
             data = runtime.storage.get(source_key)
-            image = decode(data, Limits(max_bytes=runtime.settings.max_upload_bytes))
+            image = runtime.files.decode(data)
             found = fingerprint(data, image.pixels)
-            reading = read_credential(data, media_type, anchors_pem=anchors(runtime), now=runtime.clock())
+            reading = runtime.files.read_credential(data, media_type, anchors_pem=anchors(runtime), now=runtime.clock())
             if reading.credential == "unreadable":
                 raise BadRequest(
                     f"the file's own credential cannot be read ({', '.join(reading.codes[:2])}), so it cannot be kept",
@@ -180,7 +179,7 @@ class Worker:
                 policy=load_policy(policy) if (policy := runtime.settings.witness_policy) is not None else None,
                 examine=examine,
                 now=runtime.clock(),
-                limits=Limits(max_bytes=runtime.settings.max_upload_bytes),
+                files=runtime.files,
             )
         stages.reached("examined")
         verifications.record(runtime, record_id, found)
@@ -333,6 +332,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
         exposed(settings, runtime, gpu_memory),
         sequencing(runtime) as sequencer,
     ):
+        runtime.files.start()
         asyncio.run(_serve(Worker(runtime), sequencer, stop))
         if sequencer.failure is not None:
             raise sequencer.failure

@@ -31,7 +31,7 @@ from ledger.database.tables.works import Artist, Collection, Work
 from ledger.errors import BadRequest, Conflict, LedgerError, Unavailable
 from ledger.runtime import Runtime
 from ledger.sources import Grants, Listed
-from models.images import DecodedImage, Limits, decode
+from models.images import DecodedImage
 
 PER_DAY = 20
 MOST_CHARS = 200
@@ -165,7 +165,7 @@ def _indexed(runtime: Runtime, indexer: Indexer, wish: Enrolment, artist: str, c
 
 
 def _read(runtime: Runtime, data: bytes) -> tuple[DecodedImage, Fingerprints]:
-    image = decode(data, Limits(max_bytes=runtime.settings.max_upload_bytes))
+    image = runtime.files.decode(data)
     return image, fingerprint(data, image.pixels)
 
 

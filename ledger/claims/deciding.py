@@ -30,7 +30,6 @@ from ledger.database.tables.records import Record
 from ledger.database.tables.works import Artist
 from ledger.errors import Conflict, NotFound
 from ledger.runtime import Runtime
-from models.images import Limits, decode
 
 MOST_DOUBLINGS = 20  # of a minute: two years
 REPORT_SCHEMA = "lawful-ledger/claim-report/1"
@@ -86,13 +85,12 @@ def examine(runtime: Runtime, comparer: Comparer, claim_id: uuid.UUID) -> None:
     with runtime.sessions() as session:
         steps.after(moving.newest(session, claim_id).state, "examine", "ledger")  # type: ignore[arg-type]
         asked = _asked(session, claim_id)
-    limits = Limits(max_bytes=runtime.settings.max_upload_bytes)
     data = runtime.storage.get(asked.image_key)
-    image = decode(data, limits).pixels
+    image = runtime.files.decode(data).pixels
     found = fingerprint(data, image)
     # Only what anybody may see is drawn: an image on record, never one that was handed in.
     public = asked.about is not None
-    evidence, copy, drawings = comparer.compare(image, found, _work(runtime, asked, limits), draw=public)
+    evidence, copy, drawings = comparer.compare(image, found, _work(runtime, asked), draw=public)
     if asked.named is not None and not asked.named.work.grant_compare:
         copy = CopyFact(found=False, reason="the work may not be compared: that grant was not given")
     if copy is not None and evidence.copy is not None:
@@ -196,13 +194,13 @@ def _asked(session: Session, claim_id: uuid.UUID) -> _Asked:
     return _Asked(opening_of(document.body), claim.identity_id, claim.about, key, claim.work_key, named)
 
 
-def _work(runtime: Runtime, asked: _Asked, limits: Limits) -> Pixels | str | None:
+def _work(runtime: Runtime, asked: _Asked) -> Pixels | str | None:
     """What the image is to be compared with beside the collection. None: a work that may not be, or none at all."""
     if asked.named is not None:
         return str(asked.named.work.id) if asked.named.work.grant_compare else None
     if asked.work_key is None:
         return None
-    return decode(runtime.storage.get(asked.work_key), limits).pixels
+    return runtime.files.decode(runtime.storage.get(asked.work_key)).pixels
 
 
 def _facts(

@@ -20,7 +20,6 @@ from ledger.database.tables.records import Record
 from ledger.database.tables.works import Work
 from ledger.errors import BadRequest, Conflict, LedgerError, NotFound
 from ledger.runtime import Runtime
-from models.images import Limits, decode
 
 KINDS: tuple[Kind, ...] = ("mine", "copies", "style", "unconsented")
 MAX_NAME_CHARS, MAX_WORDS_CHARS = 200, 4000
@@ -273,7 +272,7 @@ def _on_record(named: NamedWork) -> tuple[uuid.UUID, str | None, Seen | None]:
 
 
 def _fingerprint(runtime: Runtime, data: bytes) -> Fingerprints:
-    return fingerprint(data, decode(data, Limits(max_bytes=runtime.settings.max_upload_bytes)).pixels)
+    return fingerprint(data, runtime.files.decode(data).pixels)
 
 
 def _not_twice(

@@ -19,6 +19,7 @@ from ledger.commands.files import read_image
 from ledger.commands.frame import BAD_ANSWER, Invocation, answer_json, end, json_option, out, resume_with, shown
 from ledger.commands.work import do, founded
 from ledger.credentials.read import trust_list
+from ledger.decoding.reading import InThisProcess
 from ledger.errors import BadRequest
 from ledger.file_proof import Trust
 from ledger.keys.ring import load_anchors
@@ -170,7 +171,7 @@ def _offline(settings: Settings, data: bytes, trust: Trust, roots_pem: str) -> V
         policy=trust.policy,
         examine=None,
         now=utc_now(),
-        limits=Limits(max_bytes=settings.max_upload_bytes),
+        files=InThisProcess(Limits(max_bytes=settings.max_upload_bytes)),
     )
 
 

@@ -17,7 +17,6 @@ from ledger.commands.work import do, founded, logged, operator
 from ledger.lookup import RecordView
 from ledger.runtime import Runtime
 from ledger.sources import Grants
-from models.images import Limits, decode
 
 _timeout = rich_click.option(
     "--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds to wait."
@@ -160,9 +159,9 @@ def stamp(
     settings = invocation.settings()
     check_writable(output, force=force)
     data = read_image(file, settings.max_upload_bytes)
-    image = decode(data, Limits(max_bytes=settings.max_upload_bytes))
     key = idempotency_key or str(uuid.uuid4())
     with founded(settings) as runtime:
+        image = runtime.files.decode(data)
         with runtime.sessions.begin() as session:
             record_id = issue.accept_stamp(
                 session,

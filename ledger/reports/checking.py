@@ -50,7 +50,6 @@ from ledger.verdict import CHECKS, Check, Result, link, plain, proven_by, unprov
 from ledger.verify import Verification, verify
 from ledger.web.wording import CLAIM_KINDS
 from models.errors import ImageError
-from models.images import Limits
 
 REPORT_CHECKS = (
     "The document is signed, and the signature covers all of it",
@@ -426,7 +425,6 @@ def _picture(
             policy=trust.policy,
             examine=None,
             now=now,
-            limits=Limits(),
         )
     except ImageError as error:
         raise BadRequest(

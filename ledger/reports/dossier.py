@@ -58,7 +58,6 @@ from ledger.reports.schema import read_report
 from ledger.runtime import Runtime
 from ledger.verdict import Check
 from ledger.verify import Verification, verify
-from models.images import Limits
 
 DOSSIER = "lawful-ledger/dossier/1"
 CLAIM_DOSSIER = "lawful-ledger/claim-dossier/1"
@@ -315,7 +314,7 @@ def _look(session: Session, runtime: Runtime, data: bytes, record_id: uuid.UUID,
         policy=load_policy(policy) if policy is not None else None,
         examine=lambda _pixels, _found: evidence,
         now=runtime.clock(),
-        limits=Limits(max_bytes=runtime.settings.max_upload_bytes),
+        files=runtime.files,
     )
     similar = found.checks[14]
     return msgspec.structs.replace(

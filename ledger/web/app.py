@@ -57,6 +57,7 @@ from ledger.web import (
 )
 from ledger.web.guard import allowed, require_a_row_for_each
 from ledger.web.headers import with_headers
+from ledger.web.in_turn import Line
 from ledger.web.limiting import DAY, MINUTE, RateLimit, limited
 from ledger.web.observed import observed
 from ledger.web.problems import answer_with_problem
@@ -201,6 +202,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
             ),
         ],
         lifespan=[lifespan],
+        state=State({"line": Line(settings.decoders)}),
         dependencies={"runtime": Provide(_runtime, sync_to_thread=False)},
         guards=[allowed],
         middleware=[limited(_looks(settings.looks_per_minute)), limited(_claims(settings))],
@@ -337,6 +339,7 @@ def serve(settings: Settings, listener: socket.socket, stop: threading.Event) ->
     warming = threading.Timer(WARM_AFTER, import_module, ["ledger.reports.document"])
     warming.daemon = True
     with listener, open_runtime(settings) as runtime, exposed(settings, runtime):
+        runtime.files.start()
         app = create_app(settings, runtime)
         warming.start()
         try:

@@ -20,6 +20,7 @@ from ledger.database.tables.works import Work
 from ledger.errors import BadRequest, NotFound
 from ledger.reports.claim_schema import claim_report_schema
 from ledger.runtime import Runtime
+from ledger.web.in_turn import in_turn
 from ledger.web.problems import problems, wants_page
 from ledger.web.reading import PDF, SCHEMA, ZIP, pdf_answer, zip_answer
 from ledger.web.sessions import knows_sign_in
@@ -223,7 +224,7 @@ async def open_claim(request: "Request[Any, Any, Any]", runtime: NamedDependency
     if data is not None and len(data) > runtime.settings.max_upload_bytes:
         raise too_large(runtime.settings.max_upload_bytes)
     wish = _wish({name: value for name, value in form.items() if isinstance(value, str)}, data)
-    claim_id = await sync_to_thread(opening.open_claim, runtime, wish, identity_id=request.state.identity_id)
+    claim_id = await in_turn(request, opening.open_claim, runtime, wish, identity_id=request.state.identity_id)
     return Redirect(f"/claims/{claim_id}", status_code=303)
 
 

@@ -20,6 +20,7 @@ from ledger.database.tables.works import Work
 from ledger.errors import BadRequest, NotFound
 from ledger.runtime import Runtime
 from ledger.sources import Grants
+from ledger.web.in_turn import in_turn
 from ledger.web.signing_in import HIDDEN
 from ledger.web.uploads import too_large
 
@@ -85,7 +86,7 @@ async def enrol(
         licence=str(form.get("licence", "")).strip(),
         grants=Grants(**{each: form.get(each) == "yes" for each in grants.GRANTS}),
     )
-    await sync_to_thread(enrolling.ask, runtime, request.state.identity_id, artist_id, wish)
+    await in_turn(request, enrolling.ask, runtime, request.state.identity_id, artist_id, wish)
     return _back(artist_id)
 
 

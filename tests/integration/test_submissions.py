@@ -5,7 +5,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cbor2
@@ -283,9 +283,7 @@ def test_keys_of_two_submitters_do_not_meet(submitter: Submitter) -> None:
 
 
 def test_without_a_sequencer_the_statements_are_kept_and_the_answer_says_so(quiet: Runtime) -> None:
-    runtime = Runtime(
-        quiet.settings.model_copy(update={"issue_timeout": 0.2}), quiet.database, quiet.storage, quiet.current_keys
-    )
+    runtime = replace(quiet, settings=quiet.settings.model_copy(update={"issue_timeout": 0.2}))
     with serving(runtime) as client:
         submitter = submitter_of(runtime, client)
         body = submitter.declared(1) + submitter.declared(2)

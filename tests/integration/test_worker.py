@@ -1,5 +1,7 @@
 """The worker, its real queue and real (small, random) networks: from a request to a record, or to a reason."""
 
+import os
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -116,6 +118,25 @@ def test_a_prompt_becomes_a_record_with_evidence_about_the_collection(served: Ru
         report = lookup.report(session, uuid.UUID(view.id)).decode()
     assert indexed.snapshot in report
     assert '"clip"' in report
+
+
+def decoders_of_this_process() -> set[int]:
+    children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    pids = {int(pid) for each in children for pid in each.read_text().split()}
+    return {pid for pid in pids if b"ledger.decoding.child" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+
+
+def test_the_worker_opens_a_stamp_in_another_process_and_leaves_none_behind(ledger: Runtime) -> None:
+    before, stop = decoders_of_this_process(), threading.Event()
+    thread = threading.Thread(target=worker.serve, args=(ledger.settings, stop))
+    thread.start()
+    try:
+        finished_file(ledger, stamp(ledger, encode_png(picture(4))))
+        assert decoders_of_this_process() - before
+    finally:
+        stop.set()
+        thread.join(60)
+    assert not decoders_of_this_process() - before
 
 
 def test_the_same_seed_gives_the_same_pixels(served: Runtime) -> None:
