@@ -29,6 +29,7 @@ from litestar.template import TemplateConfig
 from litestar.types import FileInfo, PathType
 from markupsafe import Markup, escape
 
+from ledger import tracing
 from ledger.log.declarations import MAX_BATCH_BYTES
 from ledger.metrics import exposed
 from ledger.runtime import Runtime, open_runtime
@@ -324,6 +325,11 @@ def serve(settings: Settings, listener: socket.socket, stop: threading.Event) ->
 
     Raises whatever `open_runtime` raises, before anything is served.
     """
-    with listener, open_runtime(settings) as runtime, exposed(settings, runtime):
+    with (
+        listener,
+        tracing.exported(settings, "web"),
+        open_runtime(settings) as runtime,
+        exposed(settings, runtime),
+    ):
         app = create_app(settings, runtime)
         serve_app(app, listener, stop, patience=10, proxies=settings.proxies, lifespan="on")
