@@ -123,7 +123,7 @@ def main() -> None:
         result["megabytes, compressed"] = round(compressed(packages) / 1e6)
         with runtime.database.connect() as connection:
             at = connection.info
-        database = f"postgresql://{at.user}@/{at.dbname}?host={quote(at.host, safe='/')}&port={at.port}"
+            database = f"postgresql://{at.user}@/{at.dbname}?host={quote(at.host, safe='/')}&port={at.port}"
         starts = [answers_after(packages, runtime.settings.home, database) for _ in range(runs)]
         result["first answer, source alone, as in the image"] = spread([seconds for seconds, _ in starts])
         result["resident megabytes then"] = round(max(megabytes for _, megabytes in starts))
