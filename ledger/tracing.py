@@ -7,6 +7,7 @@ stand in for somebody else's. The job carries it on as a W3C `traceparent`. Span
 queue of fixed length: a collector that is away costs spans and nothing else.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,11 +26,30 @@ if TYPE_CHECKING:
 
 EXPORT_SECONDS = 5.0  # for one batch, its retries included
 LAST_EXPORT_SECONDS = 2.0  # for what is left when the process ends
+COMPLAINT_SECONDS = 60.0  # between two lines about a collector that is away
 
 REQUEST, RECORD = "lawful.request_id", "lawful.record_id"
 
 Answered = Callable[[str, int, str | None], None]
 """Takes the route's template, the status and the id of the record in the route."""
+
+
+class _Seldom(logging.Filter):
+    """Lets one line through, and the next after COMPLAINT_SECONDS."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._again = 0.0
+
+    def filter(self, _record: logging.LogRecord) -> bool:
+        now = time.monotonic()
+        if now < self._again:
+            return False
+        self._again = now + COMPLAINT_SECONDS
+        return True
+
+
+_SELDOM = _Seldom()
 
 _tracer: "Tracer | None" = None
 """This process's, while `exported` is open."""
@@ -70,6 +90,7 @@ def _provider(endpoint: str, part: str) -> "TracerProvider":
             next_step="install them: pip install 'lawful-ledger[otel]'; or unset otel_endpoint and"
             " OTEL_EXPORTER_OTLP_ENDPOINT",
         ) from None
+    logging.getLogger(OTLPSpanExporter.__module__).addFilter(_SELDOM)
     resource = Resource.create({"service.name": f"lawful-{part}", "service.version": version("lawful-ledger")})
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_SECONDS)

@@ -209,6 +209,21 @@ def test_more_spans_than_a_silent_collector_takes_are_dropped() -> None:
                 answered("/v1/log", 200, None)
 
 
+def test_a_collector_that_is_away_is_told_of_and_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    with tracing.exported(exporting(address), "web"):
+        for _ in range(5_000):
+            with tracing.request("GET", "r-1") as answered:
+                answered("/v1/log", 200, None)
+    told = [record for record in caplog.records if "Queue full" not in record.message]
+    assert len(told) <= 1
+    tracing._SELDOM._again = 0.0
+    with tracing.exported(exporting(address), "web"), tracing.request("GET", "r-1") as answered:
+        answered("/v1/log", 200, None)
+    assert "Connection refused" in caplog.text
+
+
 def test_a_span_names_the_code_of_an_error_and_not_its_words() -> None:
     with collecting() as collector, tracing.exported(exporting(collector.address), "worker"):
         with pytest.raises(BadRequest), tracing.job("stamp", "id", None, None):
