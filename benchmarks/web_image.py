@@ -10,6 +10,7 @@ files are in the page cache and a database runs: a cold disk is slower.
 
 import argparse
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ import time
 from collections import Counter
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import httpx
@@ -82,8 +83,15 @@ def by_package(packages: Path) -> dict[str, float]:
     return {name: round(count / 1e6, 1) for name, count in sizes.most_common(LARGEST)}
 
 
-def answers_after(packages: Path, home: Path, database: str) -> tuple[float, float]:
-    """Seconds until `lawful run web` answers, and its resident megabytes then."""
+class Start(NamedTuple):
+    """`lawful run web` until it answers: seconds, those of them on a processor, and its resident megabytes then."""
+
+    seconds: float
+    busy: float
+    resident: float
+
+
+def started(packages: Path, home: Path, database: str) -> Start:
     environment = {
         "PYTHONPATH": str(packages),
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -105,12 +113,22 @@ def answers_after(packages: Path, home: Path, database: str) -> tuple[float, flo
                 except httpx.TransportError:
                     time.sleep(0.02)
             seconds = time.perf_counter() - began
-            status = Path(f"/proc/{process.pid}/status").read_text()
-            resident = re.search(r"VmRSS:\s+(\d+) kB", status)
+            resident = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
             assert resident is not None
-            return seconds, int(resident[1]) / 1000
+            ticks = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+            busy = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+            return Start(seconds, busy, int(resident[1]) / 1000)
         finally:
             process.terminate()
+
+
+def first_answers(packages: Path, home: Path, database: str, runs: int) -> dict[str, Any]:
+    starts = [started(packages, home, database) for _ in range(runs)]
+    return {
+        "first answer": spread([each.seconds for each in starts]),
+        "of it on a processor": spread([each.busy for each in starts]),
+        "resident megabytes": round(max(each.resident for each in starts)),
+    }
 
 
 def main() -> None:
@@ -124,13 +142,10 @@ def main() -> None:
         with runtime.database.connect() as connection:
             at = connection.info
             database = f"postgresql://{at.user}@/{at.dbname}?host={quote(at.host, safe='/')}&port={at.port}"
-        starts = [answers_after(packages, runtime.settings.home, database) for _ in range(runs)]
-        result["first answer, source alone, as in the image"] = spread([seconds for seconds, _ in starts])
-        result["resident megabytes then"] = round(max(megabytes for _, megabytes in starts))
+        result["source alone, as in the image"] = first_answers(packages, runtime.settings.home, database, runs)
         subprocess.run([sys.executable, "-m", "compileall", "-q", "-j", "2", str(packages)], check=False)
         result["megabytes with bytecode"] = round(size(packages) / 1e6)
-        starts = [answers_after(packages, runtime.settings.home, database) for _ in range(runs)]
-        result["first answer, with bytecode"] = spread([seconds for seconds, _ in starts])
+        result["with bytecode"] = first_answers(packages, runtime.settings.home, database, runs)
         shutil.rmtree(packages)
     show(result)
 

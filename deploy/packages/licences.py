@@ -57,10 +57,11 @@ def pinned(constraints: Path) -> set[str]:
 def licence(package: Distribution) -> str | None:
     """As an SPDX expression, or in its own words where we know none; None where it says nothing."""
     about = package.metadata
-    if expression := about.get("License-Expression"):
-        return expression
+    if expression := about.get_all("License-Expression"):
+        return expression[0]
     classified = [each for each in about.get_all("Classifier", []) if each.startswith("License :: OSI Approved :: ")]
-    words = [each.rpartition(" :: ")[2] for each in classified] or [(about.get("License") or "").partition("\n")[0]]
+    named = [each.partition("\n")[0] for each in about.get_all("License", [])]
+    words = [each.rpartition(" :: ")[2] for each in classified] or named
     return " AND ".join(NAMES.get(each, each) for each in words) or None  # of several, which are meant is not said
 
 
