@@ -58,7 +58,7 @@ def licence(package: Distribution) -> str | None:
     """As an SPDX expression, or in its own words where we know none; None where it says nothing."""
     about = package.metadata
     if expression := about.get_all("License-Expression"):
-        return expression[0]
+        return str(expression[0])
     classified = [each for each in about.get_all("Classifier", []) if each.startswith("License :: OSI Approved :: ")]
     named = [each.partition("\n")[0] for each in about.get_all("License", [])]
     words = [each.rpartition(" :: ")[2] for each in classified] or named
