@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 EXTRA ?= cpu
 # The CPU build of torch. For a GPU: make … EXTRA=gpu TORCH_INDEX=https://pypi.org/simple
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+DIST ?= dist
 
-.PHONY: demo install test slow fuzz lint
+.PHONY: demo install test slow fuzz lint audit-packages sbom wheel
 
 demo: $(VENV)/.ready
 	$(BIN)/lawful demo
@@ -30,6 +31,24 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python deploy/packages/licences.py
+
+# Weaknesses known in the pinned versions. Needs the network, so nothing else depends on it.
+audit-packages: $(VENV)/.ready
+	$(BIN)/python deploy/packages/vulnerabilities.py
+
+# What is installed here, as CycloneDX 1.6; the same environment gives the same bytes.
+sbom: $(VENV)/.ready
+	mkdir -p $(DIST)
+	$(BIN)/cyclonedx-py environment --spec-version 1.6 --output-reproducible --pyproject pyproject.toml \
+	  --output-format JSON --output-file $(DIST)/sbom.json $(BIN)/python
+
+# What is committed, dated by its commit: the same commit and pins give the same bytes.
+wheel: $(VENV)/.ready
+	rm -rf build/wheel && mkdir -p build/wheel $(DIST)
+	git archive HEAD | tar -x --no-same-permissions -C build/wheel
+	umask 022 && chmod -R go=u-w build/wheel && SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
+	  $(BIN)/uv build -q --wheel --no-build-isolation --python $(BIN)/python -o $(DIST) build/wheel
 
 # torch goes first and alone, by pip: it alone comes from an index of its own, and pip only warns when that is out of
 # reach. uv installs the rest five times faster than pip would.

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from attribution import features as local
 from attribution.calibrated import Calibrated, calibrate
 from attribution.drawing import draw_match
-from attribution.engine import Engine, Examined, Pair, area
+from attribution.engine import Engine, Examined, Pair, Step, area, unwatched
 from attribution.evidence import Evidence
 from attribution.features import LocalFeatures
 from attribution.fingerprints import Fingerprints
@@ -87,14 +87,19 @@ class Examiner:
             self._generator = load_generator(self._config)
         return self._generator
 
-    def examine(self, pixels: Pixels, fingerprints: Fingerprints) -> Examined:
+    def examine(self, pixels: Pixels, fingerprints: Fingerprints, on_step: Step = unwatched) -> Examined:
         """Compare an image that is to be issued with the newest snapshot, and judge it by the policy in force."""
-        return self.engine().examine(pixels, fingerprints, policy_of(self.runtime.settings))
+        return self.engine().examine(pixels, fingerprints, policy_of(self.runtime.settings), on_step=on_step)
 
-    def look(self) -> Callable[[Pixels, Fingerprints], Evidence]:
+    def look(self, on_step: Step = unwatched) -> Callable[[Pixels, Fingerprints], Evidence]:
         """Open the engine for a verification, which is judged by no policy and keeps no drawing."""
         engine = self.engine()
-        return lambda pixels, fingerprints: engine.examine(pixels, fingerprints).evidence
+
+        def look(pixels: Pixels, fingerprints: Fingerprints) -> Evidence:
+            on_step("decoded")
+            return engine.examine(pixels, fingerprints, on_step=on_step).evidence
+
+        return look
 
     # ---- as the comparer of claims ----
 

@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session, sessionmaker
 from structlog.contextvars import get_contextvars
 
+from ledger import tracing
 from ledger.database.tables.records import Record
 from ledger.errors import LedgerError
 
@@ -37,7 +38,8 @@ def defer(session: Session, task: Task, record_id: uuid.UUID) -> None:
     """Enqueue `task` for a record, `examine` for a claim or `enrol` for an enrolment, inside the session's open
     transaction: both commit or neither does.
 
-    The request that asked for it, where there is one, is named in what the worker writes to its log.
+    The request that asked for it, where there is one, is named in what the worker writes to its log, and its trace goes
+    on in the worker.
     """
     connection = session.connection().connection.driver_connection
     _DEFERRING.configure_task(
@@ -47,7 +49,7 @@ def defer(session: Session, task: Task, record_id: uuid.UUID) -> None:
         priority=priority(task),
         connection=connection,
         allow_unknown=True,
-    ).defer(record_id=str(record_id), request_id=get_contextvars().get("request_id"))
+    ).defer(record_id=str(record_id), request_id=get_contextvars().get("request_id"), **tracing.carried())
 
 
 def defer_notice(session: Session, record_id: uuid.UUID, artist_id: uuid.UUID, identity_id: uuid.UUID) -> None:
@@ -57,7 +59,7 @@ def defer_notice(session: Session, record_id: uuid.UUID, artist_id: uuid.UUID, i
         queue=NOTICES,
         connection=session.connection().connection.driver_connection,
         allow_unknown=True,
-    ).defer(about=str(record_id), artist_id=str(artist_id), identity_id=str(identity_id))
+    ).defer(about=str(record_id), artist_id=str(artist_id), identity_id=str(identity_id), **tracing.carried())
 
 
 def failures(of: sa.SQLColumnExpression[uuid.UUID]) -> sa.ScalarSelect[int]:

@@ -1,16 +1,22 @@
 """Every setting, and the only place that reads the environment (prefix `LAWFUL_`)."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _http_url(value: str | None) -> str | None:
+    if value and not value.startswith(("http://", "https://")):
+        raise ValueError("an http:// or https:// URL is wanted")
+    return value or None
 
 
 class Settings(BaseSettings):
     """What an operator may set. The defaults run the whole ledger on one machine, with no account and no server."""
 
-    model_config = SettingsConfigDict(env_prefix="LAWFUL_", env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="LAWFUL_", env_file=".env", extra="ignore", validate_by_name=True)
 
     home: Path = Field(Path.home() / ".lawful", description="Folder of keys, database, files and lock of this ledger.")
     database_url: SecretStr | None = Field(
@@ -41,6 +47,12 @@ class Settings(BaseSettings):
     )
     metrics_host: str = Field(
         "127.0.0.1", description="Address the metrics bind to. They are for the operator: keep them off the internet."
+    )
+    otel_endpoint: Annotated[str | None, AfterValidator(_http_url)] = Field(
+        None,
+        validation_alias=AliasChoices("LAWFUL_OTEL_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        description="http(s)://host:4318 of an OpenTelemetry collector that traces go to (OTLP over HTTP); unset: none."
+        " OTEL_EXPORTER_OTLP_ENDPOINT is read too. Wants the extra `otel`.",
     )
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="How processes write their log to stderr; auto is text on a terminal, JSON elsewhere."

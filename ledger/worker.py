@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from structlog.contextvars import bound_contextvars
 
 from attribution.fingerprints import fingerprint
-from ledger import issue, jobs, limits, verifications, verify
+from ledger import issue, jobs, limits, tracing, verifications, verify
 from ledger.abandonment import abandon, failure
 from ledger.artists import enrolling, webhooks
 from ledger.claims import deciding, identities, replies
@@ -103,7 +103,7 @@ class Worker:
             stages.reached("generated")
             data = encode_png(made.pixels)
             found = fingerprint(data, made.pixels)
-            examined = self.examiner.examine(made.pixels, found)
+            examined = self.examiner.examine(made.pixels, found, stages.reached)
             stages.reached("examined")
             model = asdict(generator.info)
             produced = issue.Produced(
@@ -138,7 +138,7 @@ class Worker:
                 own = _own_model(session, found.pixel_sha256)
                 ai_origin = own is not None or _is_registered(session, record_id)
             stages.reached("decoded")
-            examined = self.examiner.examine(image.pixels, found)
+            examined = self.examiner.examine(image.pixels, found, stages.reached)
             stages.reached("examined")
             produced = issue.Produced(
                 data,
@@ -166,7 +166,7 @@ class Worker:
         stages = Stages("verify")
         data = runtime.storage.get(upload_key)
         try:
-            examine: verify.Examine | None = self.examiner.look()
+            examine: verify.Examine | None = self.examiner.look(stages.reached)
         except (LedgerError, ModelError) as error:  # five of the six answers need no networks
             log.warning("not_compared", code=error.code, detail=error.detail)
             examine = None
@@ -266,9 +266,17 @@ def _application(worker: Worker) -> procrastinate.App:
 
     def register(name: jobs.Task) -> None:
         @app.task(name=name, queue=jobs.QUEUE, retry=_Retry(settings.job_attempts), pass_context=True)
-        def task(context: procrastinate.JobContext, record_id: str, request_id: str | None = None) -> None:
+        def task(
+            context: procrastinate.JobContext,
+            record_id: str,
+            request_id: str | None = None,
+            traceparent: str | None = None,
+        ) -> None:
             record, known = uuid.UUID(record_id), {"request_id": request_id} if request_id else {}
-            with bound_contextvars(task=name, record_id=record_id, **known):
+            with (
+                bound_contextvars(task=name, record_id=record_id, **known),
+                tracing.job(name, record_id, request_id, traceparent),
+            ):
                 attempt(context, record)
 
         def attempt(context: procrastinate.JobContext, record: uuid.UUID) -> None:
@@ -312,8 +320,10 @@ def _register_notices(app: procrastinate.App, runtime: Runtime) -> None:
     again = procrastinate.RetryStrategy(max_attempts=NOTICE_RETRIES, exponential_wait=5)
 
     @app.task(name="tell", queue=jobs.NOTICES, retry=again, pass_context=True)
-    def tell(context: procrastinate.JobContext, about: str, artist_id: str, identity_id: str) -> None:
-        with bound_contextvars(task="tell", record_id=about):
+    def tell(
+        context: procrastinate.JobContext, about: str, artist_id: str, identity_id: str, traceparent: str | None = None
+    ) -> None:
+        with bound_contextvars(task="tell", record_id=about), tracing.job("tell", about, None, traceparent):
             try:
                 webhooks.send(runtime, uuid.UUID(about), uuid.UUID(artist_id), uuid.UUID(identity_id))
                 JOBS.labels("tell", "done").inc()
@@ -328,6 +338,7 @@ def _register_notices(app: procrastinate.App, runtime: Runtime) -> None:
 def serve(settings: Settings, stop: threading.Event) -> None:
     """The worker process: runs until `stop` is set, finishes the job in hand, and lets go of the log."""
     with (
+        tracing.exported(settings, "worker"),
         open_runtime(settings) as runtime,
         exposed(settings, runtime, gpu_memory),
         sequencing(runtime) as sequencer,

@@ -13,8 +13,8 @@ from benchmarks.fuzz.mutation import value
 from benchmarks.fuzz.parsers import ENTRY
 from benchmarks.fuzz.target import Target
 from benchmarks.measuring import throwaway_ledger
-from ledger.database.tables.principals import Principal
 from ledger.api_keys import new_key
+from ledger.database.tables.principals import Principal
 from ledger.web.app import create_app
 
 FORM = {"content-type": "multipart/form-data; boundary=x"}

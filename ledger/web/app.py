@@ -28,6 +28,7 @@ from litestar.template import TemplateConfig
 from litestar.types import FileInfo, PathType
 from markupsafe import Markup, escape
 
+from ledger import tracing
 from ledger.log.declarations import MAX_BATCH_BYTES
 from ledger.metrics import exposed
 from ledger.runtime import Runtime, open_runtime
@@ -338,7 +339,12 @@ def serve(settings: Settings, listener: socket.socket, stop: threading.Event) ->
     """
     warming = threading.Timer(WARM_AFTER, import_module, ["ledger.reports.document"])
     warming.daemon = True
-    with listener, open_runtime(settings) as runtime, exposed(settings, runtime):
+    with (
+        listener,
+        tracing.exported(settings, "web"),
+        open_runtime(settings) as runtime,
+        exposed(settings, runtime),
+    ):
         runtime.files.start()
         app = create_app(settings, runtime)
         warming.start()
