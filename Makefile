@@ -6,7 +6,7 @@ EXTRA ?= cpu
 # The CPU build of torch. For a GPU: make … EXTRA=gpu TORCH_INDEX=https://pypi.org/simple
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: demo install test slow lint
+.PHONY: demo install test slow lint load faults
 
 demo: $(VENV)/.ready
 	$(BIN)/lawful demo
@@ -19,6 +19,13 @@ test: lint
 # Whole processes interrupted, killed and doubled: minutes more. Continuous integration runs both.
 slow: $(VENV)/.ready
 	$(BIN)/pytest -m slow -n 2
+
+# Three quarters of an hour, and half of one, on a machine that does nothing else.
+load: $(VENV)/.ready
+	$(BIN)/python -m benchmarks.load
+
+faults: $(VENV)/.ready
+	$(BIN)/python -m benchmarks.faults
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
