@@ -7,7 +7,7 @@ EXTRA ?= cpu
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 DIST ?= dist
 
-.PHONY: demo install test slow fuzz lint audit-packages sbom wheel
+.PHONY: demo install test slow load faults fuzz lint audit-packages sbom wheel
 
 demo: $(VENV)/.ready
 	$(BIN)/lawful demo
@@ -25,6 +25,13 @@ slow: $(VENV)/.ready
 FUZZ ?= --parsers 1000000 --files 200000 --http 20000
 fuzz: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.fuzz $(FUZZ)
+
+# Three quarters of an hour, and half of one, on a machine that does nothing else.
+load: $(VENV)/.ready
+	$(BIN)/python -m benchmarks.load
+
+faults: $(VENV)/.ready
+	$(BIN)/python -m benchmarks.faults
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -94,6 +94,7 @@ def accept_generation(
     request = {"prompt": prompt, "seed": seed, **{k: v for k, v in parameters.items() if v is not None}}
     record_id, is_new = requests.record_of(session, "generation", principal_id, idempotency_key, request)
     if is_new:
+        jobs.require_room(session, "generate")
         session.add(
             Generation(
                 record_id=record_id,
@@ -130,6 +131,7 @@ def accept_stamp(
     record_id, is_new = requests.record_of(session, "stamp", principal_id, idempotency_key, request)
     key = f"sources/{record_id}"
     if is_new:
+        jobs.require_room(session, "stamp")
         # Durable before the job that reads it can be seen; an orphan if this transaction rolls back.
         runtime.storage.put(key, image)
         session.execute(

@@ -15,7 +15,7 @@ from structlog.contextvars import get_contextvars
 
 from ledger import tracing
 from ledger.database.tables.records import Record
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, Unavailable
 
 QUEUE = "images"
 NOTICES = "notices"
@@ -23,7 +23,12 @@ NOTICES = "notices"
 
 Task = Literal["generate", "stamp", "verify", "examine", "enrol"]
 
-_JOBS = sa.table("procrastinate_jobs", sa.column("args", JSONB), sa.column("status"))
+MOST_WAITING = 1000
+"""Jobs of one task. On a processor that is most of an hour: whoever came after would have left."""
+
+_JOBS = sa.table(
+    "procrastinate_jobs", sa.column("args", JSONB), sa.column("status"), sa.column("queue_name"), sa.column("task_name")
+)
 
 # Deferring needs no connection of its own: the caller's transaction is used.
 _DEFERRING = procrastinate.App(connector=procrastinate.SyncPsycopgConnector())
@@ -32,6 +37,22 @@ _DEFERRING = procrastinate.App(connector=procrastinate.SyncPsycopgConnector())
 def priority(task: Task) -> int:
     """Anybody may ask for looks and claims, and indexing takes long: records go first."""
     return {"verify": -1, "examine": -1, "enrol": -2}.get(task, 0)
+
+
+def require_room(session: Session, task: Task) -> None:
+    """Call before anything is kept for a new job. Raises Unavailable `queue_full` where MOST_WAITING wait already; each
+    task has its own line, so that visitors' looks never keep a record out.
+    """
+    waiting = sa.select(sa.literal(1)).where(
+        _JOBS.c.queue_name == QUEUE, sa.cast(_JOBS.c.status, sa.Text) == "todo", _JOBS.c.task_name == task
+    )
+    counted = session.scalar(sa.select(sa.func.count()).select_from(waiting.limit(MOST_WAITING).subquery()))
+    if counted is not None and counted >= MOST_WAITING:
+        raise Unavailable(
+            f"{MOST_WAITING} jobs of this kind wait already",
+            code="queue_full",
+            next_step="send it again in a few minutes; nothing was recorded",
+        )
 
 
 def defer(session: Session, task: Task, record_id: uuid.UUID) -> None:

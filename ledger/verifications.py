@@ -25,7 +25,9 @@ LOOK = "lawful-ledger/verification/1"
 def accept_verification(
     session: Session, runtime: Runtime, *, image: bytes, principal_id: uuid.UUID | None
 ) -> uuid.UUID:
-    """Keep the upload until the worker has looked at it. Raises ImageError before anything is stored."""
+    """Keep the upload until the worker has looked at it. Raises ImageError and Unavailable `queue_full` before anything
+    is stored."""
+    jobs.require_room(session, "verify")
     runtime.files.decode(image)
     record_id = uuid7()
     key = f"uploads/{record_id}"

@@ -59,6 +59,7 @@ from ledger.web import (
 from ledger.web.guard import allowed, require_a_row_for_each
 from ledger.web.headers import with_headers
 from ledger.web.in_turn import Line
+from ledger.web.intake import not_too_many
 from ledger.web.limiting import DAY, MINUTE, RateLimit, limited
 from ledger.web.observed import observed
 from ledger.web.problems import answer_with_problem
@@ -184,6 +185,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
         finally:
             await sync_to_thread(opened.__exit__, None, None, None)
 
+    environment = templates()
     app = Litestar(
         route_handlers=[
             *OTHERS,
@@ -208,7 +210,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
         guards=[allowed],
         middleware=[limited(_looks(settings.looks_per_minute)), limited(_claims(settings))],
         exception_handlers={HTTPException: answer_with_problem, Exception: answer_with_problem},
-        template_config=TemplateConfig(instance=JinjaTemplateEngine.from_environment(templates())),
+        template_config=TemplateConfig(instance=JinjaTemplateEngine.from_environment(environment)),
         openapi_config=_openapi(),
         request_max_body_size=SMALL_BODY,
         multipart_form_part_limit=16,
@@ -217,7 +219,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
     )
     require_a_row_for_each(app.routes)
     # Around the router and the exception handlers: a middleware of the framework's would not see its own 404 and 405.
-    app.asgi_handler = observed(with_headers(app.asgi_handler))
+    app.asgi_handler = observed(with_headers(not_too_many(app.asgi_handler, environment)))
     return app
 
 

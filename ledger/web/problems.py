@@ -25,6 +25,8 @@ from models.errors import ModelError
 
 PROBLEM_JSON = "application/problem+json"
 TYPE_PREFIX = "tag:lawful-ledger.org,2026:problem/"
+RETRY_SECONDS = "5"
+"""After which whoever was told 503 may ask again."""
 
 
 class Refusal(NamedTuple):
@@ -126,7 +128,7 @@ def answer_with_problem(request: "Request[Any, Any, Any]", error: Exception) -> 
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if problem.status == 503:
-        headers["Retry-After"] = "5"
+        headers["Retry-After"] = RETRY_SECONDS
     if problem.status == 429 and (seconds := headers.get("RateLimit-Reset")) is not None:
         headers["Retry-After"] = seconds
     if wants_page(request):
