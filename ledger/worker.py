@@ -110,7 +110,13 @@ class Worker:
             stages.reached("examined")
             model = asdict(generator.info)
             produced = issue.Produced(
-                data, "image/png", found, examined.evidence, model, actual, made.unknown_words,
+                data,
+                "image/png",
+                found,
+                examined.evidence,
+                model,
+                actual,
+                made.unknown_words,
                 pictures=examined.pictures,
             )
             issue.sign(self.runtime, record_id, produced)

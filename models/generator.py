@@ -27,7 +27,7 @@ MAX_GUIDANCE = 30.0
 MAX_SEED = 2**53 - 1  # what JSON readers in every language can hold
 DEFAULT_SIDE = 1024
 DEFAULT_STEPS = 28
-WORD = re.compile(r"\w+(?:['’]\w+)*")
+WORD = re.compile("\\w+(?:['\u2019]\\w+)*")  # an apostrophe, straight or curved, may stand within
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,11 @@ class Generator:
         pipeline.set_progress_bar_config(disable=True)
         _place(pipeline, place, offload)
         return cls(pipeline, checkpoint.info(), _defaults(pipeline, checkpoint.folder))
+
+    @property
+    def pipeline(self) -> Any:
+        """The diffusers pipeline itself, for whoever trains it further."""
+        return self._pipeline
 
     @property
     def multiple(self) -> int:
