@@ -104,7 +104,6 @@ def evaluate(dataset: Dataset | None, encoders: Mapping[str, Encoder], options: 
 
 def _halves(prompted: Prompted) -> list[Work]:
     """Two drawn works for every picture, of its studio and subject and never learned from: all firsts, all seconds."""
-
     times: dict[tuple[str, str], int] = {}
     turns = []
     for cell in zip(prompted.studios, prompted.subjects, strict=True):
@@ -256,7 +255,6 @@ def gradient_energy(image: Pixels) -> float:
 
 def descriptor(encoders: Mapping[str, Encoder]) -> tuple[str, Describe]:
     """What finds near-copies, and its name: the first copy encoder, or thumbnails where there is none."""
-
     for encoder in copy_encoders(encoders):
         return encoder.info.name, encoder.encode
     return "thumbnails", thumbnails
@@ -266,7 +264,6 @@ def _memorised(
     images: Sequence[Pixels], halves: Sequence[Pixels], encoders: Mapping[str, Encoder], side: int, options: Options
 ) -> tuple[list[Figure], Table, Pixels]:
     """Near-copies among the pictures and among drawn works, the distribution of both, and the nearest pairs to see."""
-
     learned = [(studio, subject, at) for studio in STUDIO_NAMES for subject in SUBJECTS for at in range(VARIANTS)]
     works = _works(learned, side, "drawing the training works", options)
     by, describe = descriptor(encoders)
@@ -293,7 +290,6 @@ def _memorised(
 
 def _sheet(prompted: Prompted, halves: Sequence[Pixels]) -> Pixels:
     """Subjects across; for each studio a row of drawn works and, below it, one of generated pictures."""
-
     side = len(prompted.images[0])
     sheet = np.full((2 * len(STUDIO_NAMES) * side, len(SUBJECTS) * side, 3), 255, np.uint8)
     for at in reversed(range(len(prompted.images))):  # the first of each studio and subject stays
