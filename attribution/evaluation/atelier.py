@@ -241,7 +241,7 @@ def _crispness(prompted: Prompted, halves: Sequence[Pixels]) -> NDArray[np.float
     made = np.array([gradient_energy(image) for image in prompted.images])
     drawn_energy = np.array([gradient_energy(image) for image in halves])
     studios = np.tile(prompted.studios, 2)
-    return made / np.array([drawn_energy[studios == studio].mean() for studio in prompted.studios])
+    return np.asarray(made / [drawn_energy[studios == studio].mean() for studio in prompted.studios], np.float64)
 
 
 def gradient_energy(image: Pixels) -> float:
