@@ -77,13 +77,13 @@ def _show(result: "Result") -> None:
     console.print(
         f"{shown(data.name)}: {data.works} works by {data.artists} artists, {result.seconds:.0f} s", soft_wrap=True
     )
-    methods = list(dict.fromkeys(figure.method for figure in result.figures))
     for group in dict.fromkeys(figure.group for figure in result.figures):
+        here = [figure for figure in result.figures if figure.group == group]
+        methods = list(dict.fromkeys(figure.method for figure in here))
         table = Table(title=shown(group) or None, title_justify="left", show_edge=False)
         table.add_column("", overflow="fold")
         for method in [*methods, "trials", "target"]:
             table.add_column(shown(method), justify="right", overflow="fold")
-        here = [figure for figure in result.figures if figure.group == group]
         for name in dict.fromkeys(figure.name for figure in here):
             by_method = {figure.method: figure for figure in here if figure.name == name}
             first = next(iter(by_method.values()))
