@@ -18,7 +18,7 @@ import datetime as dt
 import hashlib
 import secrets
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +71,7 @@ class Produced:
     evidence: Evidence
     model: Mapping[str, str] | None = None  # NetworkInfo of our generator, where that is what made these pixels
     parameters: Mapping[str, Any] | None = None  # of a generation: what it was really called with
+    unknown_words: Sequence[str] = ()  # of its prompt: what the generator never learned
     ai_origin: bool = False  # of a stamp: our own pixels, or a submitter registered to the generator they name
     parent_manifest_urn: str | None = None  # of a stamp: the credential that the image brought
     pictures: Mapping[str, bytes] = field(
@@ -205,6 +206,7 @@ def _describe(session: Session, record_id: uuid.UUID, produced: Produced) -> Non
     if generation is not None:
         generation.model = dict(produced.model) if produced.model else None
         generation.parameters = dict(produced.parameters or generation.parameters)
+        generation.unknown_words = list(produced.unknown_words) or None
     if stamp is not None:
         stamp.ai_origin, stamp.parent_manifest_urn = produced.ai_origin, produced.parent_manifest_urn
 

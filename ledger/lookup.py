@@ -51,7 +51,8 @@ class Blocked(msgspec.Struct, frozen=True, kw_only=True):
 
 class RecordView(msgspec.Struct, frozen=True, kw_only=True):
     """A record as anyone may see it. `redacted` ones keep their place in the log and nothing else. `blocked` is None
-    but for an image that the near-copy gate refused."""
+    but for an image that the near-copy gate refused. `unknown_words` are told only to whoever asked for the image: the
+    words of the prompt that the generator never learned; None where there are none, or where it cannot tell."""
 
     id: str
     kind: str
@@ -71,6 +72,7 @@ class RecordView(msgspec.Struct, frozen=True, kw_only=True):
     log: LogPlace | None
     redacted: bool
     blocked: Blocked | None = None
+    unknown_words: list[str] | None = None
 
 
 class Redaction(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,6 +162,12 @@ def by_id(session: Session, record_id: uuid.UUID) -> RecordView:
             f"no record {record_id}", code="record_unknown", next_step="look the file up by its hash instead"
         )
     return found[0]
+
+
+def for_its_owner(session: Session, record_id: uuid.UUID) -> RecordView:
+    """The record in any state, for whoever asked for it: with the words that the generator never learned."""
+    words = session.scalar(sa.select(Generation.unknown_words).where(Generation.record_id == record_id))
+    return msgspec.structs.replace(by_id(session, record_id), unknown_words=words)
 
 
 def of_entries(session: Session, leaves: Collection[bytes]) -> dict[bytes, RecordView]:

@@ -100,6 +100,8 @@ class Worker:
             generator = self.examiner.generator()
             made = generator.generate(prompt, seed=seed, **parameters)
             actual = {"steps": made.steps, "guidance": made.guidance, "width": made.width, "height": made.height}
+            if made.unknown_words:  # how many is for everybody; the words are part of the prompt
+                actual["unknown_words"] = len(made.unknown_words)
             stages.reached("generated")
             data = encode_png(made.pixels)
             found = fingerprint(data, made.pixels)
@@ -107,7 +109,14 @@ class Worker:
             stages.reached("examined")
             model = asdict(generator.info)
             produced = issue.Produced(
-                data, "image/png", found, examined.evidence, model, actual, pictures=examined.pictures
+                data,
+                "image/png",
+                found,
+                examined.evidence,
+                model,
+                actual,
+                made.unknown_words,
+                pictures=examined.pictures,
             )
             issue.sign(self.runtime, record_id, produced)
             stages.reached("signed")

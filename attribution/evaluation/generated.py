@@ -29,6 +29,7 @@ REFERENCE_VARIANTS, SIZE = 6, 128
 STRANGER_VARIANTS = 5  # of each subject: 60 works each, enough for p = 0.001
 ALPHA = 0.01
 JUDGE = "judge"
+TOGETHER = 8  # pictures generated in one call
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,12 @@ def generate(number: int, options: Options) -> Prompted:
     ]
     generator = load_generator(ModelConfig())
     wanted = [pairs[at % len(pairs)] for at in range(number)]
-    images = []
-    for at, (studio, subject) in enumerate(wanted):
-        images.append(generator.generate(caption(studio, subject), seed=options.seed * 1_000_003 + at).pixels)
-        options.progress("generating", at + 1, number)
+    images: list[Pixels] = []
+    for at in range(0, number, TOGETHER):
+        prompts = [caption(studio, subject) for studio, subject in wanted[at : at + TOGETHER]]
+        seeds = [options.seed * 1_000_003 + at + turn for turn in range(len(prompts))]
+        images += [made.pixels for made in generator.generate_several(prompts, seeds=seeds)]
+        options.progress("generating", len(images), number)
     return Prompted(np.array([studio for studio, _ in wanted]), np.array([what for _, what in wanted]), tuple(images))
 
 

@@ -206,15 +206,17 @@ COMMENT ON COLUMN records.file_key IS 'Storage key of the finished file.';
 COMMENT ON COLUMN records.failure IS 'code, detail, next_step, status of what ended it.';
 
 CREATE TABLE generations (
-    record_id    uuid PRIMARY KEY REFERENCES records (id),
-    prompt       text,
-    prompt_salt  bytea,
-    seed         bigint NOT NULL,
-    parameters   jsonb NOT NULL,
-    model        jsonb
+    record_id      uuid PRIMARY KEY REFERENCES records (id),
+    prompt         text,
+    prompt_salt    bytea,
+    seed           bigint NOT NULL,
+    parameters     jsonb NOT NULL,
+    unknown_words  text[],
+    model          jsonb
 );
 CREATE INDEX generations_model ON generations ((model ->> 'name'));
-COMMENT ON COLUMN generations.parameters IS 'steps, width, height, guidance: as asked for, then as used';
+COMMENT ON COLUMN generations.parameters IS 'steps, width, height, guidance: as asked for, then as used; the number of unknown words';
+COMMENT ON COLUMN generations.unknown_words IS 'Of the prompt, and erasable with it: what the generator never learned.';
 COMMENT ON COLUMN generations.model IS 'NetworkInfo of the generator that made it';
 
 CREATE TABLE stamps (

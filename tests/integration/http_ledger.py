@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import msgspec
@@ -245,8 +246,10 @@ def looked(runtime: Runtime, image: bytes) -> uuid.UUID:
     return record_id
 
 
-def do(runtime: Runtime, record_id: uuid.UUID, evidence: Evidence, image: bytes | None = None) -> None:
-    """What the worker does with a job, the networks' answer being given."""
+def do(
+    runtime: Runtime, record_id: uuid.UUID, evidence: Evidence, image: bytes | None = None, **generator: Any
+) -> None:
+    """What the worker does with a job, the networks' answer being given; `generator` is what the generator told."""
     with runtime.sessions() as session:
         record = session.get_one(Record, record_id)
         look = session.get(Verification, record_id)
@@ -278,6 +281,7 @@ def do(runtime: Runtime, record_id: uuid.UUID, evidence: Evidence, image: bytes 
                 evidence,
                 model,
                 pictures={DRAWN: DRAWING} if DRAWN in str(evidence.copy) else {},
+                **generator,
             ),
         )
     issue.finish(runtime, record_id)
