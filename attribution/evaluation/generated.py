@@ -50,9 +50,9 @@ def evaluate(dataset: Dataset | None, encoders: Mapping[str, Encoder], options: 
     from models.atelier.strangers import STRANGERS
 
     own = drawn(REFERENCE_VARIANTS, SIZE)
-    reference = embed(own.items, encoders, options, local=True)
+    reference = embed(own.items, encoders, options, local=True, poor=True)
     strangers = drawn(STRANGER_VARIANTS, SIZE, [studio.slug for studio in STRANGERS])
-    background = embed(strangers.items, encoders, options)
+    background = embed(strangers.items, encoders, options, poor=True)
     prompted = generate(options.sample or SAMPLE, options)
     queries = _queries(prompted, reference, encoders)
     judge = Judge.train(progress=options.progress)
