@@ -106,7 +106,8 @@ def test_a_client_that_waits_between_requests_or_for_a_long_answer_is_not_cut_of
             connection.sendall(ask)
             answer = b""
             while not answer.endswith(b"}"):  # head and body may come apart
-                assert (piece := connection.recv(65536)), "it hung up"
+                piece = connection.recv(65536)
+                assert piece, "it hung up"
                 answer += piece
             assert answer.startswith(b"HTTP/1.1 200 ")
             time.sleep(3)  # longer than headers may take, shorter than the silence that is allowed
