@@ -4,6 +4,8 @@ A read waits for one of the process's threads. Without an end to that line, visi
 minutes, and be answered after they had left. Writes are not counted: whoever sends one may wait on purpose.
 """
 
+from typing import Any
+
 import jinja2
 import msgspec
 from litestar import Request
@@ -45,7 +47,8 @@ async def _turn_away(scope: Scope, send: Send, pages: jinja2.Environment) -> Non
         code="too_busy",
         next_step="ask again in a few seconds",
     )
-    problem, request = problem_of(busy, f"urn:uuid:{request_id()}"), Request(scope)
+    problem = problem_of(busy, f"urn:uuid:{request_id()}")
+    request: Request[Any, Any, Any] = Request(scope)
     if wants_page(request):
         media_type = "text/html; charset=utf-8"
         body = pages.get_template("problem.html").render(problem=problem, request=request).encode()
