@@ -147,7 +147,7 @@ def _answered(answers: Answers, seconds: float) -> float:
 
 def _records(service: Service, writes: Sequence[Write]) -> dict[str, Any]:
     """Of everything that was acknowledged."""
-    drained = settle(service.settings, writes)
+    drained = settle(service.settings, writes, and_queue=True)
     standing = audit(service.settings, writes, FILES)
     return {"seconds_until_queue_is_empty": round(drained, 1), **vars(standing)}
 

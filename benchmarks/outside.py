@@ -8,13 +8,14 @@ import socket
 import struct
 import subprocess
 import threading
-import xml.sax.saxutils
 from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
 
 # ---- a gate ----------------------------------------------------------------------------------------------------------
 
@@ -90,7 +91,8 @@ def _pass(source: socket.socket, target: socket.socket) -> None:
 class Bucket:
     """As much of S3 as obstore asks for, over a folder. `failing`: the part of writes that fail.
 
-    Half of those that fail are stored all the same, and only the answer is an error: the worse case.
+    Half of those that fail are stored all the same, and only the answer is an error: the worse case. Half say 503,
+    which obstore tries again by itself; the others 403, which it passes on.
     """
 
     NAME = "ledger"
@@ -121,9 +123,8 @@ class Bucket:
                 path = bucket.folder / self._key()
                 self._answer(200 if path.is_file() else 404, path.read_bytes() if path.is_file() else b"")
 
-            def do_DELETE(self) -> None:
-                (bucket.folder / self._key()).unlink(missing_ok=True)
-                self._answer(204, b"")
+            def do_POST(self) -> None:
+                self._answer(200, bucket.delete(self.rfile.read(int(self.headers["content-length"]))))
 
             def _key(self) -> str:
                 return unquote(urlsplit(self.path).path).removeprefix(f"/{bucket.NAME}").lstrip("/")
@@ -162,11 +163,21 @@ class Bucket:
             aside.write_bytes(data)
             aside.rename(path)
         self.writes["failed" if fails else "done"] += 1
-        return (503, _error("SlowDown")) if fails else (200, b"")
+        if not fails:
+            return 200, b""
+        return (503, _error("SlowDown")) if self._chance.random() < 0.5 else (403, _error("AccessDenied"))
+
+    def delete(self, said: bytes) -> bytes:
+        """The answer to a request to delete several."""
+        deleted = b""
+        for key in ElementTree.fromstring(said).iterfind("{*}Object/{*}Key"):
+            (self.folder / str(key.text)).unlink(missing_ok=True)
+            deleted += f"<Deleted><Key>{escape(str(key.text))}</Key></Deleted>".encode()
+        return b"<DeleteResult>" + deleted + b"</DeleteResult>"
 
     def listing(self, prefix: str) -> bytes:
         found = "".join(
-            f"<Contents><Key>{xml.sax.saxutils.escape(path.relative_to(self.folder).as_posix())}</Key>"
+            f"<Contents><Key>{escape(path.relative_to(self.folder).as_posix())}</Key>"
             f"<LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>0</ETag><Size>{path.stat().st_size}</Size>"
             "</Contents>"
             for path in sorted((self.folder / prefix).rglob("*"))

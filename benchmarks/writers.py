@@ -31,7 +31,7 @@ from models.images import encode_png
 Kind = Literal["verification", "stamp", "generation"]
 SIDE = 256
 POLL_SECONDS = 0.5
-PATIENCE = 300.0  # for one record; whoever waits longer calls it unfinished
+PATIENCE = 600.0  # for one record; whoever waits longer calls it unfinished
 AGAIN = {0, 429, 500, 502, 503, 504, 507}
 """Statuses (0: no answer) after which a careful client sends the same write again, under the same key."""
 
@@ -71,7 +71,7 @@ class Writers(threading.Thread):
         self._http, self._authorization = Http(port), {"Authorization": f"Bearer {api_key}"}
         self._rates, self._seed, self._again = rates, seed, again
         self._recorded = recorded
-        self._ended = threading.Event()
+        self._ended, self._left = threading.Event(), threading.Event()
         self.writes: list[Write] = []
 
     def run(self) -> None:
@@ -89,9 +89,11 @@ class Writers(threading.Thread):
         asyncio.run(together())
         return writes
 
-    def stop(self) -> None:
-        """No new ones; returns when all have ended or their patience is over."""
+    def stop(self, *, leave: bool = False) -> None:
+        """No new ones; returns when all have ended or their patience is over. `leave`: nobody waits any more."""
         self._ended.set()
+        if leave:
+            self._left.set()
         self.join()
 
     async def _run(self) -> None:
@@ -125,7 +127,7 @@ class Writers(threading.Thread):
             write.status = reply.status
             if reply.status in (201, 202) or not self._again or reply.status not in AGAIN:
                 break
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or self._left.is_set():
                 return
             write.refused[str(reply.status)] += 1
             await asyncio.sleep(POLL_SECONDS)
@@ -156,7 +158,7 @@ class Writers(threading.Thread):
         return {**self._authorization, "Content-Type": content_type, "Idempotency-Key": write.key}
 
     async def _follow(self, write: Write, deadline: float) -> None:
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and not self._left.is_set():
             reply = await self._send("GET", f"/v1/{write.kind}s/{write.record_id}")
             if reply.status == 200:
                 state = json.loads(reply.body).get("state")
@@ -246,8 +248,8 @@ class Standing:
         return not (self.lost or self.doubled or self.unfinished)
 
 
-def settle(settings: Settings, writes: Sequence[Write], seconds: float = PATIENCE) -> float:
-    """Seconds until no job is left and every acknowledged record has ended; gives up silently after `seconds`."""
+def settle(settings: Settings, writes: Sequence[Write], *, and_queue: bool, seconds: float = PATIENCE) -> float:
+    """Seconds until every acknowledged record has ended, `and_queue`: and no job is left; gives up after `seconds`."""
     begun = time.monotonic()
     server = EmbeddedPostgres(settings.postgres_folder)
     ids = [uuid.UUID(write.record_id) for write in writes if write.record_id]
@@ -256,7 +258,7 @@ def settle(settings: Settings, writes: Sequence[Write], seconds: float = PATIENC
             with psycopg.connect(server.url(OWNER), autocommit=True) as connection:
                 (left,) = connection.execute(_JOBS).fetchone() or (0,)
                 rows = connection.execute(_STANDING, (ids,)).fetchall()
-            if not left and all(_has_ended(*row[1:6]) for row in rows):
+            if not (left and and_queue) and all(_has_ended(*row[1:6]) for row in rows):
                 break
             time.sleep(POLL_SECONDS)
     finally:
