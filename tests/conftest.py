@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import hypothesis
@@ -27,7 +28,8 @@ from ledger.database.address import Address
 from ledger.database.embedded import SUPERUSER, EmbeddedPostgres
 from ledger.database.migrate import migrate
 from ledger.database.session import Database, open_database
-from ledger.runtime import Runtime, open_runtime, sequencing
+from ledger.decoding.decoders import Decoders
+from ledger.runtime import Runtime, open_decoders, open_runtime, sequencing
 from ledger.settings import Settings
 
 EXTERNAL = os.environ.get("LAWFUL_TEST_DATABASE_URL")
@@ -54,6 +56,24 @@ def pytest_configure(config: pytest.Config) -> None:
         Path(os.environ[FOLDER]).chmod(0o755)  # Postgres's account has to pass when root runs the tests
     # A test that starts a server of its own below pytest's 0700 folders leaves nothing on root's machine.
     binaries.SYSTEM_FOLDER = Path(os.environ[FOLDER]) / "system"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def decoders_for_many_tests() -> Iterator[None]:
+    """One set of decoders for all runtimes of a worker: each costs a second of a processor to start."""
+    opened: dict[tuple[int, int], Decoders] = {}
+
+    def shared(settings: Settings) -> AbstractContextManager[Decoders]:
+        key = settings.max_upload_bytes, settings.decoders
+        if key not in opened:
+            opened[key] = open_decoders(settings)
+        return nullcontext(opened[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ledger.runtime.open_decoders", shared)
+        yield
+    for each in opened.values():
+        each.close()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -328,7 +328,7 @@ def train(out: Path, work: Path, *, variants: int, autoencoder_steps: int, flow_
     sample_sheet(pipeline, work / "samples.png")
     pipeline.to(dtype=torch.float16).save_pretrained(out)
     captions = [caption(studio, subject) for studio in allowed() for subject in SUBJECTS]
-    vocabulary = sorted({word for each in captions for word in each.split()})
+    vocabulary = sorted({"by", *(word for each in captions for word in each.split())})
     (out / "lawful.json").write_text(json.dumps({**CALL, "vocabulary": vocabulary}, indent=2) + "\n")
 
 

@@ -19,7 +19,7 @@ from ledger.database.tables.records import Record
 from ledger.errors import LedgerError, Unavailable
 from ledger.examiner import Examiner
 from ledger.metrics import JOBS, STAGE_SECONDS
-from ledger.runtime import Runtime, open_runtime
+from ledger.runtime import Runtime, open_decoders, open_runtime
 from ledger.settings import Settings
 from ledger.sources import Grants
 from ledger.tampering import strip
@@ -126,7 +126,10 @@ def decoders_of_this_process() -> set[int]:
     return {pid for pid in pids if b"ledger.decoding.child" in Path(f"/proc/{pid}/cmdline").read_bytes()}
 
 
-def test_the_worker_opens_a_stamp_in_another_process_and_leaves_none_behind(ledger: Runtime) -> None:
+def test_the_worker_opens_a_stamp_in_another_process_and_leaves_none_behind(
+    ledger: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ledger.runtime.open_decoders", open_decoders)  # its own, not those of all tests
     before, stop = decoders_of_this_process(), threading.Event()
     thread = threading.Thread(target=worker.serve, args=(ledger.settings, stop))
     thread.start()
