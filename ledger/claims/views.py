@@ -15,7 +15,7 @@ from ledger.claims import moving
 from ledger.claims.rules import Decision
 from ledger.claims.steps import WAITING, Event, State, events
 from ledger.database.tables.claims import Claim, ClaimDocument, ClaimStep
-from ledger.database.tables.log import LogEntry, LogPublished
+from ledger.database.tables.log import LogEntry
 from ledger.database.tables.works import Artist, Work
 from ledger.errors import NotFound
 from ledger.log import entries
@@ -83,23 +83,19 @@ def view(session: Session, runtime: Runtime, claim_id: uuid.UUID) -> ClaimView:
         row.number: msgspec.json.decode(row.body)
         for row in session.scalars(sa.select(ClaimDocument).where(ClaimDocument.claim_id == claim_id))
     }
-    place = (
-        sa.select(LogEntry.idx)
-        .join(LogPublished, LogPublished.shard == LogEntry.shard)
-        .where(LogEntry.leaf_hash == ClaimStep.leaf_hash, LogEntry.idx < LogPublished.size)
-        .limit(1)
-        .scalar_subquery()
-    )
     rows = session.execute(
-        sa.select(ClaimStep, place).where(ClaimStep.claim_id == claim_id).order_by(ClaimStep.number)
+        sa.select(ClaimStep, entries.published_index(ClaimStep.leaf_hash))
+        .where(ClaimStep.claim_id == claim_id)
+        .order_by(ClaimStep.number)
     ).all()
+    state: State = rows[-1][0].state  # type: ignore[assignment]  # the column's check allows no other words
     said = documents.get(0, {})
     decided = [documents[step.number] for step, _ in rows if step.event == "decide" and step.number in documents]
     work = named_work(session, claim.work_id)
     return ClaimView(
         id=str(claim.id),
         kind=claim.kind,
-        state=rows[-1][0].state,
+        state=state,
         about=None if claim.about is None else str(claim.about),
         work_id=None if work is None else str(claim.work_id),
         work=work,
@@ -108,8 +104,8 @@ def view(session: Session, runtime: Runtime, claim_id: uuid.UUID) -> ClaimView:
         made_on=said.get("made_on"),
         decision=msgspec.convert(decided[-1]["decision"], Decision) if decided else None,
         steps=[_step(step, index, documents) for step, index in rows],
-        next_events=[] if claim.erased_at is not None else events(rows[-1][0].state),
-        failures=_failures(session, claim_id) if rows[-1][0].state in WAITING else 0,
+        next_events=[] if claim.erased_at is not None else events(state),
+        failures=_failures(session, claim_id) if state in WAITING else 0,
         created_at=_text(rows[0][0].created_at),
         erased=claim.erased_at is not None,
     )

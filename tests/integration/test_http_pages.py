@@ -6,6 +6,7 @@ import uuid
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 from PIL import Image
 
 from attribution.evidence import Conflict, Evidence
@@ -94,6 +95,16 @@ def test_a_record_page_shows_everything_that_can_be_checked(runtime: Runtime, pa
     assert "0.91" not in said, "a score is not shown beside its p-value"
     assert "41.7" not in said
     assert "influence" not in page.replace("not a share of influence", "")
+
+
+def test_a_record_page_asks_the_database_four_times(runtime: Runtime) -> None:
+    """A page has 50 ms. Which keys are in force is looked up every few seconds, by whoever comes first."""
+    record_id = generated(runtime)
+    asked: list[str] = []
+    sa.event.listen(runtime.database.engine, "before_cursor_execute", lambda *said: asked.append(said[2]))
+    with serving(runtime) as client:
+        assert client.get(f"/r/{record_id}", headers=HTML).status_code == 200
+    assert len([each for each in asked if "announced_keys" not in each]) == 4
 
 
 def test_a_score_without_an_error_rate_is_not_shown(runtime: Runtime) -> None:
