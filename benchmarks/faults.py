@@ -119,8 +119,8 @@ class Arena:
     def check(self, name: str) -> dict[str, Any]:
         """That all is well with what was acknowledged until now, while the load goes on."""
         told = [write for write in list(self.writers.writes) if write.acknowledged]
-        settle(self.service.settings, told, and_queue=not self.writers.is_alive(), seconds=PATIENCE)
-        standing = audit(self.service.settings, told, FILES)
+        settle(self.place.url, told, and_queue=not self.writers.is_alive(), seconds=PATIENCE)
+        standing = audit(self.service.settings, self.place.url, told, FILES)
         assert standing.is_well, f"after {name!r}: {standing}"
         with psycopg.connect(self.place.url, autocommit=True) as connection:
             size = Audit(self.place, list).check(connection)

@@ -23,6 +23,7 @@ from benchmarks.open_loop import Answers, Generator, Phase, Plan, Route, windows
 from benchmarks.service import FLAT_MIB_PER_MINUTE, Service, Watch, machine
 from benchmarks.writers import Kind, Write, Writers, audit, settle, summary
 from ledger import lab
+from ledger.database.embedded import APP, EmbeddedPostgres
 from ledger.runtime import open_runtime
 
 LOOK_UPS = 200.0  # a second
@@ -147,8 +148,11 @@ def _answered(answers: Answers, seconds: float) -> float:
 
 def _records(service: Service, writes: Sequence[Write]) -> dict[str, Any]:
     """Of everything that was acknowledged."""
-    drained = settle(service.settings, writes, and_queue=True)
-    standing = audit(service.settings, writes, FILES)
+    settings = service.settings
+    server = EmbeddedPostgres(settings.postgres_folder)
+    drained = settle(server.url(APP), writes, and_queue=True)
+    standing = audit(settings, server.url(APP), writes, FILES)
+    server.detach()
     return {"seconds_until_queue_is_empty": round(drained, 1), **vars(standing)}
 
 

@@ -20,7 +20,6 @@ import psycopg
 
 from benchmarks.open_loop import BACK_PRESSURE, Http, Reply, percentiles
 from ledger.commands.checking import believed, believed_roots
-from ledger.database.embedded import OWNER, EmbeddedPostgres
 from ledger.runtime import utc_now
 from ledger.settings import Settings
 from ledger.verify import verify
@@ -248,21 +247,20 @@ class Standing:
         return not (self.lost or self.doubled or self.unfinished)
 
 
-def settle(settings: Settings, writes: Sequence[Write], *, and_queue: bool, seconds: float = PATIENCE) -> float:
-    """Seconds until every acknowledged record has ended, `and_queue`: and no job is left; gives up after `seconds`."""
+def settle(url: str, writes: Sequence[Write], *, and_queue: bool, seconds: float = PATIENCE) -> float:
+    """Seconds until every acknowledged record has ended, `and_queue`: and no job is left; gives up after `seconds`.
+
+    `url` is the database's, as any role that may read.
+    """
     begun = time.monotonic()
-    server = EmbeddedPostgres(settings.postgres_folder)
     ids = [uuid.UUID(write.record_id) for write in writes if write.record_id]
-    try:
+    with psycopg.connect(url, autocommit=True) as connection:
         while time.monotonic() - begun < seconds:
-            with psycopg.connect(server.url(OWNER), autocommit=True) as connection:
-                (left,) = connection.execute(_JOBS).fetchone() or (0,)
-                rows = connection.execute(_STANDING, (ids,)).fetchall()
+            (left,) = connection.execute(_JOBS).fetchone() or (0,)
+            rows = connection.execute(_STANDING, (ids,)).fetchall()
             if not (left and and_queue) and all(_has_ended(*row[1:6]) for row in rows):
                 break
             time.sleep(POLL_SECONDS)
-    finally:
-        server.detach()
     return time.monotonic() - begun
 
 
@@ -272,20 +270,16 @@ def _has_ended(kind: str, state: str, entry: int, _issued: int, waiting: int) ->
     return state in ("issued", "abandoned") and not waiting
 
 
-def audit(settings: Settings, writes: Sequence[Write], files: int | None = None) -> Standing:
+def audit(settings: Settings, url: str, writes: Sequence[Write], files: int | None = None) -> Standing:
     """Look each acknowledged record up in the database and in the log, and verify its file offline.
 
     `files`: of how many, the newest; None: of all.
     """
     ids = [uuid.UUID(write.record_id) for write in writes if write.record_id]
     images = [hashlib.sha256(write.image).digest() for write in writes if write.kind == "stamp" and write.acknowledged]
-    server = EmbeddedPostgres(settings.postgres_folder)
-    try:
-        with psycopg.connect(server.url(OWNER), autocommit=True) as connection:
-            rows = {row[0]: row for row in connection.execute(_STANDING, (ids,))}
-            (doubled,) = connection.execute(_DOUBLED, (images,)).fetchone() or (0,)
-    finally:
-        server.detach()
+    with psycopg.connect(url, autocommit=True) as connection:
+        rows = {row[0]: row for row in connection.execute(_STANDING, (ids,))}
+        (doubled,) = connection.execute(_DOUBLED, (images,)).fetchone() or (0,)
     lost = {str(each): "no record" for each in ids if each not in rows}
     lost |= {str(each): "two writes were told of it" for each, count in Counter(ids).items() if count > 1}
     done, failed, unfinished, issued = 0, 0, [], []
