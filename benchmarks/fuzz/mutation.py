@@ -46,7 +46,7 @@ def _number(draw: random.Random, data: bytes, _: Target) -> bytes:
     size = draw.choice((1, 2, 4, 8))
     value = draw.choice(NUMBERS) % (1 << 8 * size)
     start = draw.randrange(len(data) + 1)
-    return data[:start] + value.to_bytes(size, draw.choice(("big", "little"))) + data[start + size :]  # type: ignore[arg-type]
+    return data[:start] + value.to_bytes(size, draw.choice(("big", "little"))) + data[start + size :]
 
 
 def _cut(draw: random.Random, data: bytes, _: Target) -> bytes:
