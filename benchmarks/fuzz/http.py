@@ -48,6 +48,7 @@ def http_targets() -> Iterator[dict[str, Target]]:
                 return post
 
             picture, stamp = form(drawn(random.Random(0))), form(drawn(random.Random(1)), model="m", prompt="p")
+            bare = drawn(random.Random(2))
             as_json = {"content_type": "application/json"}
             multipart = {"content_type": FORM["content-type"], "accept": "application/json"}
             yield {
@@ -55,9 +56,7 @@ def http_targets() -> Iterator[dict[str, Target]]:
                 "soft binding query": Target(send("/v1/matches/byBinding", **as_json), (), [BINDING], _json),
                 "stamp": Target(send("/v1/stamps", **multipart), (), [stamp], _form),
                 "look": Target(send("/v1/verifications", **multipart), (), [picture], _form),
-                "bare look": Target(
-                    send("/v1/verifications", content_type="image/png"), (), [drawn(random.Random(2))], drawn
-                ),
+                "bare look": Target(send("/v1/verifications", content_type="image/png"), (), [bare], drawn),
                 "query by content": Target(send("/v1/matches/byContent", **multipart), (), [picture], _form),
                 "statements": Target(send("/v1/statements", content_type="application/cose"), (), [ENTRY]),
             }

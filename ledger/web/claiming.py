@@ -25,6 +25,7 @@ from ledger.web.problems import problems, wants_page
 from ledger.web.reading import PDF, SCHEMA, ZIP, pdf_answer, zip_answer
 from ledger.web.sessions import knows_sign_in
 from ledger.web.uploads import too_large
+from ledger.web.writing import takes_json
 
 About = Annotated[uuid.UUID | None, QueryParameter(description="Only claims on this record.")]
 Before = Annotated[uuid.UUID | None, QueryParameter(description="The last id of the page before: the next older ones.")]
@@ -137,6 +138,7 @@ def read_claim_report_schema() -> Response[dict[str, Any]]:
 
 @post(
     "/v1/claims/{claim_id:uuid}/answer",
+    guards=[takes_json],
     tags=["Writing"],
     security=[{"key": []}],
     summary="Answer a decision",
@@ -155,6 +157,7 @@ async def answer_claim(
 
 @post(
     "/v1/claims/{claim_id:uuid}/appeal",
+    guards=[takes_json],
     tags=["Writing"],
     security=[{"key": []}],
     summary="Appeal against a decision",

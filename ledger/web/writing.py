@@ -86,10 +86,17 @@ def _form(fields: dict[str, Schema]) -> RequestBody:
 
 
 async def takes_json(connection: Any, _handler: Any) -> None:
-    """Refuse (415) a body that is not declared as JSON, before it is read."""
+    """Refuse (415) a body that is not declared as JSON, before it is read; and one that is not UTF-8, as JSON must be
+    (RFC 8259, section 8.1): the framework's reader would fail on it."""
     content_type = connection.headers.get("content-type", "none").partition(";")[0].strip().lower()
     if content_type != "application/json":
         raise Unsupported(f"Content-Type: {content_type[:80]} is not taken here", next_step="send application/json")
+    try:
+        (await connection.body()).decode()
+    except UnicodeDecodeError as error:
+        raise BadRequest(
+            f"the body is no UTF-8 at byte {error.start}", code="request_malformed", next_step="send JSON in UTF-8"
+        ) from error
 
 
 @post(

@@ -104,6 +104,13 @@ def test_generating_with_any_json(client: TestClient) -> None:
     ask()
 
 
+@pytest.mark.parametrize("path", ["/v1/generations", "/v1/matches/byBinding"])
+def test_json_that_is_no_utf8_is_refused(client: TestClient, path: str) -> None:
+    for body in (b'{"pr\xff\xffpt": "a"}', b'{"prompt": "\xed\xa0\x80"}', b"\xff\xfe{}", b'"\xc3"'):
+        response = client.post(path, content=body, headers={"content-type": "application/json"})
+        assert (response.status_code, response.json()["code"]) == (400, "request_malformed")
+
+
 def test_uploading_any_bytes_in_any_form(client: TestClient) -> None:
     image = png(1, 48)
 

@@ -85,6 +85,7 @@ def test_what_hangs_and_what_is_slow_are_findings(monkeypatch: pytest.MonkeyPatc
     assert slow.what.endswith("seconds")
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_is_replaced_and_judging_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = Pool()
     try:
