@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from attribution.evaluation.suite import Result
     from attribution.training import TrainingReport
     from ledger.runtime import Runtime
+    from ledger.seeing import Embedder
     from ledger.sources import Grants
 
 SUITES = ("copy", "style", "head", "claims", "generated")
@@ -63,6 +65,13 @@ def written(result: "Result", folder: Path) -> tuple[Path, Path]:
     for path, data in zip(paths, (to_json(result), svg(result).encode()), strict=True):
         path.write_bytes(data)
     return paths
+
+
+def opener(settings: Settings) -> Callable[[], "Embedder"]:
+    """What loads the encoders of the settings wherever it is called; it is picklable, and carries no secret."""
+    from ledger.examiner import Networks, model_config
+
+    return partial(Networks, model_config(settings))
 
 
 def train_head_on_source(
