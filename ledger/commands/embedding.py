@@ -67,8 +67,8 @@ def embed(
     if as_json:
         answer_json({"folder": output, "written": total})
         return
-    for each in total.bad:
-        err().print(f"passed over {shown(each.path)}: {shown(each.detail)} [{each.code}]")
+    for bad_one in total.bad:
+        err().print(f"passed over {shown(bad_one.path)}: {shown(bad_one.detail)} [{bad_one.code}]")
     out().print(
         f"{shown(output)}: {total.embedded} looked at, {total.known} known, {len(total.bad)} passed over",
         soft_wrap=True,

@@ -33,20 +33,22 @@ def on_ray(
     shards: Sequence[Shard], place: Place, limit: int, open_embedder: Open, address: str = LOCAL
 ) -> Iterator[Written]:
     """Do what `steps.in_process` does, on the cluster at `address`, or on one that is started here and ended again.
+    A process that is in a cluster already stays in that one.
 
     `open_embedder` is called on the machines that look, and must be picklable. Yields what became of some pictures each
     time. Raises what the steps raise; Unavailable `ray_unreachable`.
     """
     ray = _ray()
-    if ray.is_initialized():
-        raise Unavailable("this process is in a Ray cluster already", code="ray_busy", next_step="begin a new process")
+    ours = not ray.is_initialized()
     try:
-        _join(ray, address)
+        if ours:
+            join(address)
         yield from _run(ray, shards, place, limit, open_embedder)
     except ray.exceptions.RayTaskError as error:
         raise getattr(error, "cause", None) or error from error
     finally:
-        ray.shutdown()
+        if ours:
+            ray.shutdown()
 
 
 def _run(ray: Any, shards: Sequence[Shard], place: Place, limit: int, open_embedder: Open) -> Iterator[Written]:
@@ -98,7 +100,9 @@ def _ray() -> Any:
     return ray
 
 
-def _join(ray: Any, address: str) -> None:
+def join(address: str = LOCAL) -> None:
+    """Enter the cluster at `address`, or start one on all cores of this machine. Raises Unavailable."""
+    ray = _ray()
     local = {"num_cpus": max(2, os.cpu_count() or 1)} if address == LOCAL else {}
     try:
         ray.init(address=None if address == LOCAL else address, include_dashboard=False, log_to_driver=False, **local)

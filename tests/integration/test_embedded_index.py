@@ -1,4 +1,4 @@
-"""What `lawful embed` wrote goes into a collection as if it had been looked at there, and only with its own encoders."""
+"""What `lawful embed` wrote goes into a collection as if it had been looked at there, and only with its encoders."""
 
 import json
 from pathlib import Path
