@@ -13,16 +13,17 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from attribution import neighbours, style
+from attribution import neighbours, poor_copies, style_fitting
 from attribution.calibration import Null
 from attribution.copies import CopyIndex, null_scores
 from attribution.features import METHOD
 from attribution.neighbours import MIN_WORKS
+from attribution.poor_copies import PoorCopies
 from attribution.reference import Compared, Pixels, Reference, Rows, sample
 from attribution.snapshot import CALIBRATION_RECIPE
 from attribution.style import StyleModel
+from attribution.style_fitting import Background
 from models.networks import Encoder, encoder_key
 
 OWN = "leave-artist-out/1"
@@ -85,7 +86,7 @@ def calibrate(encoders: Mapping[str, Encoder], reference: Reference, background:
     """
     own = Compared.of(reference, encoders)
     apart = Compared.of(background, encoders)
-    style_model, style_null = _style(own, apart, encoders)
+    style_model, style_null = _style(own, apart, reference, background, encoders)
     return Calibrated(
         works=len(own.works),
         artists=int(own.artists.max(initial=-1)) + 1,
@@ -106,26 +107,29 @@ def _neighbours(name: str, own: Compared, apart: Compared) -> NullScores:
     return NullScores.of(OWN, neighbours.leave_artist_out(vectors, ids, own.artists, own.pictures))
 
 
-def _style(own: Compared, apart: Compared, encoders: Mapping[str, Encoder]) -> tuple[StyleModel | None, NullScores]:
+def _style(
+    own: Compared, apart: Compared, reference: Reference, background: Reference | None, encoders: Mapping[str, Encoder]
+) -> tuple[StyleModel | None, NullScores]:
     vectors = own.of_axis(encoders, "style")
     others = apart.of_axis(encoders, "style")
-    other_artists: NDArray[np.int64] | None = apart.artists
-    method = BACKGROUND
-    if not vectors or set(others) != set(vectors):
-        others, other_artists, method = {}, None, OWN
+    used = {name: encoders[name] for name in vectors}
+    around, method = None, OWN
+    if vectors and background is not None and set(others) == set(vectors):
+        around, method = Background(others, apart.artists, _poor(apart, background, used)), BACKGROUND
     if not vectors:
         on_disk = any("style" in encoders[name].axes for name in own.vectors)
         return None, NullScores(method, reason=TOO_LARGE if on_disk else NO_ENCODER)
-    background = others or None
-    model = style.fit_style(
-        vectors, own.groups, own.artists, own.pictures, background=background, background_artists=other_artists
-    )
+    works = (vectors, own.groups, own.artists, own.pictures)
+    model = style_fitting.fit_style(*works, poor=_poor(own, reference, used), background=around)
     if isinstance(model, str):
         return None, NullScores(method, reason=model)
-    null = style.null(
-        vectors, own.groups, own.artists, own.pictures, model, background=background, background_artists=other_artists
-    )
-    return model, NullScores.of(method, null)
+    return model, NullScores.of(method, style_fitting.null(*works, model, background=around))
+
+
+def _poor(compared: Compared, reference: Reference, encoders: Mapping[str, Encoder]) -> PoorCopies:
+    rows = sample([work.id for work in compared.works], poor_copies.MOST)
+    previews = ((row, reference.preview(compared.works[row].id)) for row in rows)
+    return PoorCopies.of(((row, pixels) for row, pixels in previews if pixels is not None), encoders)
 
 
 def _copies(

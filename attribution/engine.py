@@ -1,7 +1,7 @@
 """Image to Evidence: the public face of this floor."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -107,6 +107,13 @@ class _Nearest:
     rate: _Rate
 
 
+Step = Callable[[str], None]
+
+
+def unwatched(step: str) -> None:
+    """Whoever times the steps passes a function in its place."""
+
+
 class Engine:
     """Compares images with one collection. Works that may not be compared are left out before anything is built."""
 
@@ -140,16 +147,25 @@ class Engine:
         self._style, self._style_rate = self._style_axis()
         self._copies, self._copy_rate = self._copy_axis()
 
-    def examine(self, pixels: Pixels, fingerprints: Fingerprints, policy: GatePolicy | None = None) -> Examined:
+    def examine(
+        self,
+        pixels: Pixels,
+        fingerprints: Fingerprints,
+        policy: GatePolicy | None = None,
+        *,
+        draw: bool = False,
+        on_step: Step = unwatched,
+    ) -> Examined:
         """Return what one image, (h, w, 3) uint8 canonical pixels, has in common with the collection.
 
-        With a `policy` the image is to be issued: it is judged, and matched regions are drawn. Scores, p-values and
-        shares are those of their axes, with all that they do not prove.
+        With a `policy` the image is to be issued: it is judged, and matched regions are drawn; with `draw` they are
+        drawn alone. Scores, p-values and shares are those of their axes, with all that they do not prove.
         """
         vectors, reasons = self._seen(pixels)
+        on_step("embedded")
         identity, same = self._identity(fingerprints)
         found = self._found_copies(pixels)
-        pictures: dict[str, bytes] | None = None if policy is None else {}
+        pictures: dict[str, bytes] | None = {} if draw or policy is not None else None
         copy = self._copy_evidence(pixels, found, pictures)
         evidence = Evidence(
             snapshot=self._snapshot(),
@@ -163,6 +179,7 @@ class Engine:
             conflicts=self._conflicts(same),
             statement="",
         )
+        on_step("searched")
         told = findings(evidence, reasons=reasons)
         evidence = msgspec.structs.replace(
             evidence, findings=told, statement=statement(evidence, told), not_proven=not_proven(evidence)

@@ -189,6 +189,11 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     statement: str
     not_proven: list[str] = msgspec.field(default_factory=list)
 
+    @property
+    def drawings(self) -> list[str]:
+        """The drawings of matched regions that it names, by the SHA-256 of each."""
+        return [match.picture for match in self.copy.matches if match.picture] if self.copy is not None else []
+
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 _DECODER = msgspec.json.Decoder(Evidence)

@@ -7,22 +7,14 @@ look-up, navigation, the whole answer. Beside it, in the same run and page: a fe
 
 import argparse
 import base64
-import http.client
 import shutil
-import subprocess
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from benchmarks.measuring import ratio, show, spread, throwaway_ledger
+from benchmarks.measuring import PORT, ratio, show, spread, throwaway_ledger, web
 from benchmarks.report import issued
 from ledger import lookup
-from ledger.commands.frame import Invocation
 
-PORT = 8931
 TARGET_MS = 500
 EMPTY = """async () => {
   const begun = performance.now();
@@ -42,23 +34,6 @@ SHOWN = """() => {
   const [page] = performance.getEntriesByType("navigation");
   return paint && page.domInteractive && performance.timeOrigin + Math.max(paint.startTime, page.domInteractive);
 }"""
-
-
-@contextmanager
-def web(home: Path) -> Iterator[str]:
-    """`lawful run web` as a process of its own; yields its address."""
-    command = Invocation(home, (f"port={PORT}",)).argv("run", "web")
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as server:
-        try:
-            for _ in range(900):
-                try:
-                    http.client.HTTPConnection("127.0.0.1", PORT).request("GET", "/healthz")
-                    break
-                except OSError:
-                    time.sleep(0.1)
-            yield f"http://127.0.0.1:{PORT}"
-        finally:
-            server.terminate()
 
 
 def once(page: Page, url: str, file: str) -> tuple[float, float]:
@@ -82,9 +57,9 @@ def main() -> None:
         with runtime.sessions() as session:
             data = runtime.storage.get(lookup.file_key(session, record_id)[0])
         file = base64.b64encode(data).decode()
-        with web(runtime.settings.home) as url, sync_playwright() as playwright:
+        with web(runtime.settings.home), sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-            page = browser.new_page()
+            page, url = browser.new_page(), f"http://127.0.0.1:{PORT}"
             once(page, url, file)  # starts what starts late
             runs = [once(page, url, file) for _ in range(options.runs)]
             browser.close()

@@ -31,6 +31,20 @@ from models.images import encode_png
 SIDE = 1024
 
 
+def index_atelier(runtime: Runtime, works: int) -> None:
+    """Draw the atelier's collection, `works` works a studio, and index it."""
+    with tempfile.TemporaryDirectory() as folder:
+        lab.draw_collection(Path(folder), works)
+        catalog.index(
+            runtime,
+            Path(folder) / "works.csv",
+            collection="atelier",
+            licence="Apache-2.0",
+            grants=Grants(train=True, compare=True, name=True),
+            embedder=Examiner(runtime),
+        )
+
+
 def accept(runtime: Runtime, number: int) -> uuid.UUID:
     with runtime.sessions.begin() as session:
         return issue.accept_generation(
@@ -47,20 +61,12 @@ def accept(runtime: Runtime, number: int) -> uuid.UUID:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=40)
-    parser.add_argument("--variants", type=int, default=4, help="works per studio and subject in the collection")
+    parser.add_argument("--variants", type=int, default=4, help="works per studio in the collection")
     options = parser.parse_args()
     random = np.random.default_rng(0)
     timed: dict[str, list[float]] = {}
-    with throwaway_ledger() as runtime, tempfile.TemporaryDirectory() as folder:
-        lab.draw_collection(Path(folder), options.variants)
-        catalog.index(
-            runtime,
-            Path(folder) / "works.csv",
-            collection="atelier",
-            licence="Apache-2.0",
-            grants=Grants(train=True, compare=True, name=True),
-            embedder=Examiner(runtime),
-        )
+    with throwaway_ledger() as runtime:
+        index_atelier(runtime, options.variants)
         worker = Worker(runtime)
         engine = worker.examiner.engine()
         model = {"name": "benchmark", "revision": "1", "weights_sha256": "0" * 64, "licence": "none"}

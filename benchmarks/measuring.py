@@ -1,8 +1,11 @@
-"""What the benchmarks share: percentiles, and a founded ledger in a folder that is thrown away."""
+"""What the benchmarks share: percentiles, a founded ledger in a folder that is thrown away, its web process."""
 
+import http.client
 import json
 import platform
+import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -12,6 +15,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     from ledger.runtime import Runtime
+
+PORT = 8917
 
 
 def spread(seconds: Sequence[float]) -> dict[str, float]:
@@ -44,3 +49,23 @@ def throwaway_ledger(*, sequencer: bool = True, **settings: Any) -> Iterator["Ru
         genesis.found(chosen)
         with open_runtime(chosen) as runtime, sequencing(runtime) if sequencer else nullcontext():
             yield runtime
+
+
+@contextmanager
+def web(home: Path, **settings: object) -> Iterator["subprocess.Popen[bytes]"]:
+    """`lawful run web` as a process of its own, once it answers on PORT."""
+    from ledger.commands.frame import Invocation
+
+    chosen = tuple(f"{name}={value}" for name, value in {"port": PORT, **settings}.items())
+    command = Invocation(home, chosen).argv("run", "web")
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as server:
+        try:
+            for _ in range(900):
+                try:
+                    http.client.HTTPConnection("127.0.0.1", PORT).request("GET", "/healthz")
+                    break
+                except OSError:
+                    time.sleep(0.1)
+            yield server
+        finally:
+            server.terminate()

@@ -9,7 +9,6 @@ that asks nothing of the database. Memory is the web process's resident set, rea
 
 import argparse
 import http.client
-import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -17,14 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from attribution.fingerprints import fingerprint
-from benchmarks.issue import accept
+from benchmarks.issue import accept, index_atelier
 from benchmarks.lookup import fill
-from benchmarks.measuring import ratio, show, spread, throwaway_ledger
-from benchmarks.submissions import PORT, web
-from ledger import catalog, issue, lab
-from ledger.examiner import Examiner
+from benchmarks.measuring import PORT, ratio, show, spread, throwaway_ledger
+from benchmarks.submissions import web_and_log
+from ledger import issue
 from ledger.runtime import Runtime, sequencing
-from ledger.sources import Grants
 from ledger.worker import Worker
 from models.atelier.collection import SUBJECTS, draw
 from models.atelier.studios import STUDIOS
@@ -43,16 +40,7 @@ PAGES = {
 
 def issued(runtime: Runtime) -> tuple[uuid.UUID, str]:
     """A record with all its evidence, and its file's SHA-256."""
-    with tempfile.TemporaryDirectory() as folder:
-        lab.draw_collection(Path(folder), 2)
-        catalog.index(
-            runtime,
-            Path(folder) / "works.csv",
-            collection="atelier",
-            licence="Apache-2.0",
-            grants=Grants(train=True, compare=True, name=True),
-            embedder=Examiner(runtime),
-        )
+    index_atelier(runtime, 2)
     record_id, pixels = accept(runtime, 1), draw(STUDIOS[0].slug, SUBJECTS[0], 77, 512)
     data = encode_png(pixels)
     found = fingerprint(data, pixels)
@@ -107,7 +95,7 @@ def main() -> None:
         with sequencing(runtime):
             record_id, digest = issued(runtime)
         fill(runtime, options.records)
-        with web(runtime.settings.home, looks_per_minute=10_000) as server:
+        with web_and_log(runtime.settings.home, looks_per_minute=10_000) as server:
             client = Client()
             pdf = [client.seconds(f"/v1/records/{record_id}/report.pdf")]
             pdf.append(client.seconds(f"/v1/records/{record_id}/report.pdf"))

@@ -23,16 +23,14 @@ from pathlib import Path
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from benchmarks.measuring import show, spread, throwaway_ledger
-from ledger import submissions
-from ledger.commands.work import api_key_for
+from benchmarks.measuring import PORT, show, spread, throwaway_ledger, web
+from ledger import api_keys, submissions
 from ledger.log import cbor_sequence
 from ledger.log.declarations import DECLARATION, checked
 from ledger.log.entries import append_many
 from ledger.log.statements import StatementKey, sign_statement
 from ledger.runtime import Runtime, utc_now
 
-PORT = 8917
 SEQUENCER = """
 import sys
 from ledger.commands.frame import Invocation
@@ -51,26 +49,13 @@ def signed(key: StatementKey, issuer: str, count: int) -> list[bytes]:
 
 
 @contextmanager
-def web(home: Path, **settings: object) -> Iterator["subprocess.Popen[bytes]"]:
+def web_and_log(home: Path, **settings: object) -> Iterator["subprocess.Popen[bytes]"]:
     """The web process, and a sequencer beside it."""
-    chosen = [word for name, value in {"port": PORT, **settings}.items() for word in ("--set", f"{name}={value}")]
-    command = [sys.executable, "-m", "ledger.cli", "--home", str(home), *chosen, "run", "web"]
     with (
-        subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as server,
-        subprocess.Popen([sys.executable, "-c", SEQUENCER, str(home)], stdin=subprocess.PIPE) as sequencer,
+        subprocess.Popen([sys.executable, "-c", SEQUENCER, str(home)], stdin=subprocess.PIPE),  # closed, it ends
+        web(home, **settings) as server,
     ):
-        try:
-            for _ in range(300):
-                try:
-                    http.client.HTTPConnection("127.0.0.1", PORT).request("GET", "/healthz")
-                    break
-                except OSError:
-                    time.sleep(0.1)
-            yield server
-        finally:
-            server.terminate()
-            assert sequencer.stdin is not None
-            sequencer.stdin.close()
+        yield server
 
 
 def send(bodies: list[bytes], route: str, api_key: str, connections: int, wait: str) -> tuple[float, list[float]]:
@@ -127,7 +112,7 @@ def main() -> None:
     with throwaway_ledger(sequencer=False) as runtime:
         key = StatementKey.generate()
         with runtime.sessions.begin() as session:
-            api_key = api_key_for(session, "benchmark", None)
+            api_key = api_keys.make(session, runtime, "benchmark", "submitter", "benchmark")[1]
             registered = submissions.register_key(session, runtime, "benchmark", key.public_key)
         statements = signed(key, registered.issuer, options.entries + options.singles)
         many, singles = statements[: options.entries], statements[options.entries :]
@@ -150,7 +135,7 @@ def main() -> None:
                 append_many(session, [os.urandom(len(statements[0])) for _ in many[start : start + options.batch]])
         bare["insertion into the outbox"] = 20 * options.batch / (time.perf_counter() - begun)
 
-        with web(runtime.settings.home) as server:
+        with web_and_log(runtime.settings.home) as server:
             send(bodies[:1], "/v1/statements/batch", api_key, 1, "?wait=integrated")  # warm, and the outbox is empty
             before = published(runtime)
             begun = time.perf_counter()

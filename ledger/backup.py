@@ -197,7 +197,7 @@ def read_manifest(backup: Path) -> Manifest:
 
 def _dump(settings: Settings, target: Path) -> None:
     with _owner(settings) as owner:
-        _run(owner, "pg_dump", "--format=custom", "--no-owner", "--file", target)
+        _run(owner, "pg_dump", "--format=custom", "--no-owner", "--no-unlogged-table-data", "--file", target)
 
 
 def _run(owner: Address, program: str, *arguments: str | Path) -> None:

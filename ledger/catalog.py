@@ -225,7 +225,7 @@ def _batches(
             data = read_file(each.path, limit)
             if _is_known(each, hashlib.sha256(data).digest(), complete, report):
                 continue
-            work, pixels = describe(each, data, limit)
+            work, pixels = describe(each, data, runtime.files.decode)
         except ImageError as error:
             report.bad.append(BadFile(each.name, error.code, error.detail))
             continue

@@ -20,13 +20,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ledger import genesis, supervisor
+from ledger import api_keys, genesis, supervisor
 from ledger.client import Ledger
 from ledger.commands.files import write_whole
 from ledger.commands.frame import Invocation
-from ledger.commands.work import operator
 from ledger.database.session import open_database
 from ledger.errors import LedgerError, Unavailable
+from ledger.runtime import open_runtime
 from ledger.settings import Settings
 from ledger.tampering import copies
 from models.images import encode_png
@@ -122,8 +122,8 @@ def _found(settings: Settings) -> str:
     if key is None and kept.exists():
         return kept.read_text(encoding="ascii").strip()
     if key is None:
-        with open_database(settings) as database, database.sessions.begin() as session:
-            key = genesis.new_api_key(session, operator(session), "made by lawful demo")
+        with open_runtime(settings) as runtime, runtime.sessions.begin() as session:
+            key = api_keys.make(session, runtime, genesis.OPERATOR, "operator", "made by lawful demo")[1]
     with os.fdopen(os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(key + "\n")
     return key

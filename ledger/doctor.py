@@ -10,8 +10,10 @@ import shutil
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
 from importlib.metadata import version
 from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 import numpy as np
@@ -28,9 +30,9 @@ from ledger.keys.ring import keys_of, staged
 from ledger.log.notes import Checkpoint, NoteError, open_note
 from ledger.log.policy import NO_QUORUM, load_policy
 from ledger.log.shard import newest_head, query_of, right_edge, witnessed_head
-from ledger.runtime import Runtime, open_storage, utc_now
+from ledger.runtime import Runtime, open_decoders, open_storage, utc_now
 from ledger.settings import Settings
-from ledger.standing import standing
+from ledger.standing import Standing, standing
 from models.errors import ModelError
 from models.images import encode_png
 
@@ -41,6 +43,7 @@ CERTIFICATE_WARN = dt.timedelta(days=30)
 OUTBOX_WARN = dt.timedelta(seconds=30)
 WITNESSES_MAY_LAG = dt.timedelta(minutes=2)
 WAITING_WARN = 600.0  # seconds
+CLAIM_WARN = 3600.0  # seconds
 LOG_TABLES = ("log_shards", "log_entries", "log_tiles", "log_checkpoints")
 
 T = TypeVar("T")
@@ -76,15 +79,24 @@ def examine(settings: Settings, *, networks: bool = True) -> Iterator[Finding]:
         if finding.result == "fail":
             broken.add(name)
         yield finding
-    left = {name: look for name, look in ON_RUNTIME.items() if networks or name != "networks"}
     if "database" in broken:
-        for name in left:
+        for name in (*ON_RUNTIME, *ON_STANDING, *(["networks"] if networks else [])):
             yield Finding(name=name, result="skip", detail="not without the database")
         return
-    with open_database(settings, migrate=False) as database:
-        runtime = Runtime(settings, database, open_storage(settings), CurrentKeys(settings, database.sessions))
-        for name, check in left.items():
+    with open_database(settings, migrate=False) as database, open_decoders(settings) as files:
+        keys = CurrentKeys(settings, database.sessions)
+        runtime = Runtime(settings, database, open_storage(settings), keys, files)
+        for name, check in ON_RUNTIME.items():
             yield _ask(name, check, runtime)
+        read = cache(partial(standing, runtime))  # once for all who tell of it
+        for name, tell in ON_STANDING.items():
+            yield _ask(name, partial(_told, tell), read)
+        if networks:
+            yield _ask("networks", _networks, runtime)
+
+
+def _told(tell: Callable[[Standing], str], read: Callable[[], Standing]) -> str:
+    return tell(read())
 
 
 def _ask(name: str, look: Callable[[T], str], of: T) -> Finding:
@@ -179,6 +191,22 @@ def _storage(settings: Settings) -> str:
             next_step="check the storage service",
         )
     return "a file was written, read back and deleted"
+
+
+def _mail(settings: Settings) -> str:
+    """How links to sign in are sent. Whoever reads them is who they were sent to."""
+    if settings.smtp_url is None:
+        host = urlsplit(settings.public_url).hostname or ""
+        if host != "localhost" and not host.startswith("127.") and host != "::1":
+            raise _Warning(
+                f"no mail server is set and {host} is not this machine: links to sign in are printed to the log of the"
+                " web process, and whoever reads it can sign in as anybody",
+                "set LAWFUL_SMTP_URL and LAWFUL_MAIL_FROM",
+            )
+        return "no mail server is set: links to sign in are printed to the log, for development"
+    if settings.mail_from is None:
+        raise _Warning("a mail server is set and no sender: no link to sign in is sent", "set LAWFUL_MAIL_FROM")
+    return f"links to sign in are sent by mail from {settings.mail_from}"
 
 
 def _credentials(settings: Settings) -> str:
@@ -338,9 +366,8 @@ def _worker(runtime: Runtime) -> str:
     raise _Warning("no worker runs; commands do the work in place", "run `lawful up` to serve others over HTTP")
 
 
-def _queue(runtime: Runtime) -> str:
+def _queue(now: Standing) -> str:
     """What waits, what was given up, and what stands half-way with no job to finish it."""
-    now = standing(runtime)
     waiting = sum(queue.waiting for queue in now.queues.values())
     failed = {task: queue.failed for task, queue in now.queues.items() if queue.failed}
     oldest = max((queue.oldest or 0.0 for queue in now.queues.values()), default=0.0)
@@ -360,9 +387,9 @@ def _queue(runtime: Runtime) -> str:
     return said
 
 
-def _collection(runtime: Runtime) -> str:
+def _collection(now: Standing) -> str:
     """What images are compared with, and whether its error rates are known."""
-    found = standing(runtime).collection
+    found = now.collection
     if found is None:
         return "no collection is indexed: images are compared with nothing"
     said = f"snapshot {found.digest[:16]}…: {found.works} works, frozen {found.age / 86400:.0f} days ago"
@@ -371,6 +398,26 @@ def _collection(runtime: Runtime) -> str:
             f"{said}; its error rates are not measured", "run `lawful up`: its worker measures them before it compares"
         )
     return f"{said}, error rates measured {found.calibrated / 86400:.0f} days ago"
+
+
+def _claims(now: Standing) -> str:
+    """Claims that wait for the ledger, and since when. What waits for a person is that person's to move."""
+    claims = now.claims
+    if claims.oldest is None:
+        return "no claim waits for its decision"
+    said = f"{claims.undecided} claims wait for their decision, the first for {_span(claims.oldest)}"
+    if claims.oldest > CLAIM_WARN:
+        raise _Warning(
+            said, "run `lawful up` if no worker runs; else see `lawful claim list` and read the worker's log for why"
+        )
+    return said
+
+
+def _span(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _networks(runtime: Runtime) -> str:
@@ -393,6 +440,7 @@ ON_SETTINGS: dict[str, Callable[[Settings], str]] = {
     "folders": _folders,
     "disk": _disk,
     "storage": _storage,
+    "mail": _mail,
     "keys": _keys,
     "credentials": _credentials,
     "database": _database,
@@ -402,9 +450,11 @@ ON_RUNTIME: dict[str, Callable[[Runtime], str]] = {
     "log": _log,
     "witnesses": _witnesses,
     "worker": _worker,
+}
+ON_STANDING: dict[str, Callable[[Standing], str]] = {
     "queue": _queue,
     "collection": _collection,
-    "networks": _networks,
+    "claims": _claims,
 }
 
 

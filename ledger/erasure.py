@@ -177,7 +177,9 @@ def _forget(session: Session, runtime: Runtime, record: Record, reason: str, ask
     session.execute(sa.delete(Picture).filter_by(**of_record))
     session.execute(sa.delete(SignedReport).filter_by(**of_record))
     session.execute(sa.delete(Credit).filter_by(**of_record))
-    session.execute(sa.update(Generation).filter_by(**of_record).values(prompt=None, prompt_salt=None))
+    session.execute(
+        sa.update(Generation).filter_by(**of_record).values(prompt=None, prompt_salt=None, unknown_words=None)
+    )
     session.execute(
         sa.update(Stamp).filter_by(**of_record).values(
             prompt=None, prompt_salt=None, prompt_commitment=None, declared_model=None, parent_manifest_urn=None

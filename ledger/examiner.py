@@ -3,6 +3,7 @@
 With `ledger.worker` and `ledger.lab` the only importer of the heavy floors.
 """
 
+import hashlib
 import io
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import sqlalchemy as sa
 import structlog
@@ -19,7 +21,8 @@ from sqlalchemy.orm import Session
 
 from attribution import features as local
 from attribution.calibrated import Calibrated, calibrate
-from attribution.engine import Engine, Examined, area
+from attribution.drawing import draw_match
+from attribution.engine import Engine, Examined, Pair, Step, area, unwatched
 from attribution.evidence import Evidence
 from attribution.features import LocalFeatures
 from attribution.fingerprints import Fingerprints
@@ -28,9 +31,10 @@ from attribution.snapshot import ReferenceWork, snapshot_digest
 from attribution.vector_sets import VectorSet, open_set
 from attribution.wording import ALPHA, covered
 from ledger import snapshots
+from ledger.claims.examined import Compared
 from ledger.claims.facts import CopyFact
 from ledger.database import features, vectors
-from ledger.database.tables.works import Calibration, Collection, LocalFeatureSet, Snapshot
+from ledger.database.tables.works import Calibration, Collection, LocalFeatureSet, Snapshot, Work
 from ledger.errors import Inconsistent
 from ledger.gate import policy_of
 from ledger.runtime import Runtime
@@ -107,52 +111,56 @@ class Examiner:
             self._generator = load_generator(self._config)
         return self._generator
 
-    def examine(self, pixels: Pixels, fingerprints: Fingerprints) -> Examined:
+    def examine(self, pixels: Pixels, fingerprints: Fingerprints, on_step: Step = unwatched) -> Examined:
         """Compare an image that is to be issued with the newest snapshot, and judge it by the policy in force."""
-        return self.engine().examine(pixels, fingerprints, policy_of(self.runtime.settings))
+        return self.engine().examine(pixels, fingerprints, policy_of(self.runtime.settings), on_step=on_step)
 
-    def look(self) -> Callable[[Pixels, Fingerprints], Evidence]:
+    def look(self, on_step: Step = unwatched) -> Callable[[Pixels, Fingerprints], Evidence]:
         """Open the engine for a verification, which is judged by no policy and keeps no drawing."""
         engine = self.engine()
-        return lambda pixels, fingerprints: engine.examine(pixels, fingerprints).evidence
+
+        def look(pixels: Pixels, fingerprints: Fingerprints) -> Evidence:
+            on_step("decoded")
+            return engine.examine(pixels, fingerprints, on_step=on_step).evidence
+
+        return look
 
     # ---- as the comparer of claims ----
 
-    def evidence(self, image: Pixels, fingerprints: Fingerprints) -> Evidence:
-        """An image that is claimed on, against the newest snapshot."""
-        return self.engine().examine(image, fingerprints).evidence
-
-    def pair(self, image: Pixels, work: Pixels | str) -> CopyFact:
-        """The image and one work, by its pixels, or by the id under which it was indexed."""
-        if isinstance(work, str):
-            with self.runtime.sessions() as session:
-                kept = session.get(LocalFeatureSet, (uuid.UUID(work), METHOD))
-            if kept is None:
-                return CopyFact(found=False, reason="the work was indexed without local features")
-            seen = LocalFeatures.from_bytes(kept.features)
-        else:
-            seen = local.extract(work)
-        pair = self.engine().pair(image, seen)
-        found = pair.found is not None
-        if pair.null is None:
-            return CopyFact(found=found, reason=pair.reason)
-        smallest_p, n = pair.null.smallest_p, pair.null.n
-        if not pair.null.enough_for(ALPHA):
-            why = f"the {n} calibration works there are, by so few artists, give no error rate of {ALPHA:g}"
-            return CopyFact(found=found, smallest_p=smallest_p, n=n, reason=why)
-        if pair.found is None:
-            return CopyFact(found=False, p_value=1.0, smallest_p=smallest_p, n=n)
-        alignment = pair.found.alignment
-        return CopyFact(
-            found=True,
-            p_value=float(pair.null.p_values(pair.found.score)),
-            smallest_p=smallest_p,
-            n=n,
-            of_image=covered(area(alignment.of_image)),
-            of_work=covered(area(alignment.of_work)),
-            details=alignment.details,
-            mirrored=alignment.mirrored,
+    def compare(self, image: Pixels, fingerprints: Fingerprints, work: Pixels | str | None, *, draw: bool) -> Compared:
+        """An image that is claimed on, against the newest snapshot and beside one work: its pixels, or the id under
+        which it was indexed."""
+        engine = self.engine()
+        examined = engine.examine(image, fingerprints, draw=draw)
+        if work is None:
+            return Compared(examined.evidence, None, examined.pictures)
+        seen, shown = self._named(work) if isinstance(work, str) else (local.extract(work), None)
+        if seen is None:
+            why = CopyFact(found=False, reason="the work was indexed without local features")
+            return Compared(examined.evidence, why, examined.pictures)
+        pair = engine.pair(image, seen)
+        fact = _copy_fact(pair)
+        if not draw or pair.found is None or fact.p_value is None:
+            return Compared(examined.evidence, fact, examined.pictures)
+        drawing = draw_match(image, shown, pair.found.alignment)
+        name = hashlib.sha256(drawing).hexdigest()
+        return Compared(
+            examined.evidence, msgspec.structs.replace(fact, picture=name), {**examined.pictures, name: drawing}
         )
+
+    def _named(self, work: str) -> tuple[LocalFeatures | None, Pixels | None]:
+        """What was indexed of a work, and its small picture where it may be shown."""
+        with self.runtime.sessions() as session:
+            kept = session.get(LocalFeatureSet, (uuid.UUID(work), METHOD))
+            shown = session.scalar(sa.select(Work.grant_name).where(Work.id == uuid.UUID(work)))
+        seen = LocalFeatures.from_bytes(kept.features) if kept is not None else None
+        return seen, self._preview(work) if shown else None
+
+    # ---- for enrolments ----
+
+    def evidence(self, image: Pixels, fingerprints: Fingerprints) -> Evidence:
+        """A picture that is to become a work, against the newest snapshot."""
+        return self.engine().examine(image, fingerprints).evidence
 
     def engine(self) -> Engine:
         """The engine over the newest snapshot; one job sees one snapshot from beginning to end.
@@ -257,3 +265,26 @@ class Examiner:
             return None
         with Image.open(io.BytesIO(webp)) as image:
             return np.asarray(image.convert("RGB"))
+
+
+def _copy_fact(pair: Pair) -> CopyFact:
+    found = pair.found is not None
+    if pair.null is None:
+        return CopyFact(found=found, reason=pair.reason)
+    smallest_p, n = pair.null.smallest_p, pair.null.n
+    if not pair.null.enough_for(ALPHA):
+        why = f"the {n} calibration works there are, by so few artists, give no error rate of {ALPHA:g}"
+        return CopyFact(found=found, smallest_p=smallest_p, n=n, reason=why)
+    if pair.found is None:
+        return CopyFact(found=False, p_value=1.0, smallest_p=smallest_p, n=n)
+    alignment = pair.found.alignment
+    return CopyFact(
+        found=True,
+        p_value=float(pair.null.p_values(pair.found.score)),
+        smallest_p=smallest_p,
+        n=n,
+        of_image=covered(area(alignment.of_image)),
+        of_work=covered(area(alignment.of_work)),
+        details=alignment.details,
+        mirrored=alignment.mirrored,
+    )

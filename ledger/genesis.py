@@ -1,8 +1,5 @@
 """How a ledger is born: keys, the shard with its first entry, the operator and an API key. Safe to run again."""
 
-import hashlib
-import secrets
-import uuid
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -10,9 +7,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
+from ledger import api_keys
 from ledger.database.session import open_database
 from ledger.database.tables.log import LogShard
-from ledger.database.tables.principals import ApiKey, Principal
+from ledger.database.tables.principals import Principal
 from ledger.errors import Conflict, Inconsistent
 from ledger.keys.announced import announce
 from ledger.keys.provider import load_provider
@@ -83,23 +81,4 @@ def _found_operator(session: Session) -> str | None:
         .on_conflict_do_nothing()
         .returning(Principal.id)
     ).scalar()
-    return None if principal is None else new_api_key(session, principal, "made by lawful init")
-
-
-def new_api_key(session: Session, principal_id: uuid.UUID, label: str) -> str:
-    """A key of 256 random bits for `principal_id`; what is returned here is not stored anywhere."""
-    key = "lawful_" + secrets.token_urlsafe(32)
-    session.add(
-        ApiKey(id=uuid7(), principal_id=principal_id, key_sha256=hashlib.sha256(key.encode()).digest(), label=label)
-    )
-    session.flush()
-    return key
-
-
-def principal_of(session: Session, api_key: str) -> Principal | None:
-    """Whose key this is, unless it was revoked. Looked up by its digest, so no comparison leaks it by timing."""
-    return session.execute(
-        sa.select(Principal)
-        .join(ApiKey, ApiKey.principal_id == Principal.id)
-        .where(ApiKey.key_sha256 == hashlib.sha256(api_key.encode()).digest(), ApiKey.revoked_at.is_(None))
-    ).scalar_one_or_none()
+    return None if principal is None else api_keys.new_key(session, principal, "made by lawful init")[1]

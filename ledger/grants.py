@@ -4,7 +4,7 @@ What an entry says of it: which work, which grant, given or withdrawn, and by wh
 """
 
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -52,10 +52,16 @@ class Changed:
 
 
 def change_grants(
-    runtime: Runtime, works: Collection[uuid.UUID], wanted: Mapping[Grant, bool], *, by_role: str
+    runtime: Runtime,
+    works: Collection[uuid.UUID],
+    wanted: Mapping[Grant, bool],
+    *,
+    by_role: str,
+    check: Callable[[Session], None] | None = None,
 ) -> Changed:
     """Give or withdraw grants of works of one collection: an entry for each change, and one new snapshot, all of it in
-    one transaction. What a grant is already is no change.
+    one transaction. What a grant is already is no change. `check` may refuse, in that transaction and with the
+    collection held: what it counts, nobody else is changing.
 
     Raises BadRequest `role_unknown`, NotFound `work_unknown`, Conflict `works_apart`.
     """
@@ -65,6 +71,8 @@ def change_grants(
         )
     with runtime.sessions.begin() as session:
         collection_id = _alone_with(session, works)
+        if check is not None:
+            check(session)
         now = runtime.clock().isoformat()
         changes = [
             (work, grant, allowed)

@@ -18,7 +18,7 @@ import datetime as dt
 import hashlib
 import secrets
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,7 +44,6 @@ from ledger.lookup import PDQ_QUALITY
 from ledger.reports.announced import announcements
 from ledger.reports.build import build_report, credential_request
 from ledger.runtime import Runtime
-from models.images import Limits, decode
 
 RECORD = "lawful-ledger/record/1"
 ISSUED = "lawful-ledger/issued/1"
@@ -72,6 +71,7 @@ class Produced:
     evidence: Evidence
     model: Mapping[str, str] | None = None  # NetworkInfo of our generator, where that is what made these pixels
     parameters: Mapping[str, Any] | None = None  # of a generation: what it was really called with
+    unknown_words: Sequence[str] = ()  # of its prompt: what the generator never learned
     ai_origin: bool = False  # of a stamp: our own pixels, or a submitter registered to the generator they name
     parent_manifest_urn: str | None = None  # of a stamp: the credential that the image brought
     pictures: Mapping[str, bytes] = field(
@@ -95,6 +95,7 @@ def accept_generation(
     request = {"prompt": prompt, "seed": seed, **{k: v for k, v in parameters.items() if v is not None}}
     record_id, is_new = requests.record_of(session, "generation", principal_id, idempotency_key, request)
     if is_new:
+        jobs.require_room(session, "generate")
         session.add(
             Generation(
                 record_id=record_id,
@@ -131,6 +132,7 @@ def accept_stamp(
     record_id, is_new = requests.record_of(session, "stamp", principal_id, idempotency_key, request)
     key = f"sources/{record_id}"
     if is_new:
+        jobs.require_room(session, "stamp")
         # Durable before the job that reads it can be seen; an orphan if this transaction rolls back.
         runtime.storage.put(key, image)
         session.execute(
@@ -204,6 +206,7 @@ def _describe(session: Session, record_id: uuid.UUID, produced: Produced) -> Non
     if generation is not None:
         generation.model = dict(produced.model) if produced.model else None
         generation.parameters = dict(produced.parameters or generation.parameters)
+        generation.unknown_words = list(produced.unknown_words) or None
     if stamp is not None:
         stamp.ai_origin, stamp.parent_manifest_urn = produced.ai_origin, produced.parent_manifest_urn
 
@@ -277,7 +280,7 @@ def _write_and_seal(runtime: Runtime, record_id: uuid.UUID, on_step: Step, pixel
         source_key, signed_pixels = record.source_key, record.pixel_sha256
     source = runtime.storage.get(source_key)
     if pixels is None:
-        pixels = decode(source, Limits(max_bytes=runtime.settings.max_upload_bytes)).pixels
+        pixels = runtime.files.decode(source).pixels
         if pixel_sha256(pixels) != signed_pixels:
             raise Inconsistent(
                 f"the stored image of record {record_id} is not the one that was signed",

@@ -13,8 +13,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session, sessionmaker
 from structlog.contextvars import get_contextvars
 
+from ledger import tracing
 from ledger.database.tables.records import Record
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, Unavailable
 
 QUEUE = "images"
 NOTICES = "notices"
@@ -22,7 +23,12 @@ NOTICES = "notices"
 
 Task = Literal["generate", "stamp", "verify", "examine", "enrol"]
 
-_JOBS = sa.table("procrastinate_jobs", sa.column("args", JSONB), sa.column("status"))
+MOST_WAITING = 1000
+"""Jobs of one task. On a processor that is most of an hour: whoever came after would have left."""
+
+_JOBS = sa.table(
+    "procrastinate_jobs", sa.column("args", JSONB), sa.column("status"), sa.column("queue_name"), sa.column("task_name")
+)
 
 # Deferring needs no connection of its own: the caller's transaction is used.
 _DEFERRING = procrastinate.App(connector=procrastinate.SyncPsycopgConnector())
@@ -33,11 +39,28 @@ def priority(task: Task) -> int:
     return {"verify": -1, "examine": -1, "enrol": -2}.get(task, 0)
 
 
+def require_room(session: Session, task: Task) -> None:
+    """Call before anything is kept for a new job. Raises Unavailable `queue_full` where MOST_WAITING wait already; each
+    task has its own line, so that visitors' looks never keep a record out.
+    """
+    waiting = sa.select(sa.literal(1)).where(
+        _JOBS.c.queue_name == QUEUE, sa.cast(_JOBS.c.status, sa.Text) == "todo", _JOBS.c.task_name == task
+    )
+    counted = session.scalar(sa.select(sa.func.count()).select_from(waiting.limit(MOST_WAITING).subquery()))
+    if counted is not None and counted >= MOST_WAITING:
+        raise Unavailable(
+            f"{MOST_WAITING} jobs of this kind wait already",
+            code="queue_full",
+            next_step="send it again in a few minutes; nothing was recorded",
+        )
+
+
 def defer(session: Session, task: Task, record_id: uuid.UUID) -> None:
     """Enqueue `task` for a record, `examine` for a claim or `enrol` for an enrolment, inside the session's open
     transaction: both commit or neither does.
 
-    The request that asked for it, where there is one, is named in what the worker writes to its log.
+    The request that asked for it, where there is one, is named in what the worker writes to its log, and its trace goes
+    on in the worker.
     """
     connection = session.connection().connection.driver_connection
     _DEFERRING.configure_task(
@@ -47,7 +70,7 @@ def defer(session: Session, task: Task, record_id: uuid.UUID) -> None:
         priority=priority(task),
         connection=connection,
         allow_unknown=True,
-    ).defer(record_id=str(record_id), request_id=get_contextvars().get("request_id"))
+    ).defer(record_id=str(record_id), request_id=get_contextvars().get("request_id"), **tracing.carried())
 
 
 def defer_notice(session: Session, record_id: uuid.UUID, artist_id: uuid.UUID, identity_id: uuid.UUID) -> None:
@@ -57,7 +80,7 @@ def defer_notice(session: Session, record_id: uuid.UUID, artist_id: uuid.UUID, i
         queue=NOTICES,
         connection=session.connection().connection.driver_connection,
         allow_unknown=True,
-    ).defer(about=str(record_id), artist_id=str(artist_id), identity_id=str(identity_id))
+    ).defer(about=str(record_id), artist_id=str(artist_id), identity_id=str(identity_id), **tracing.carried())
 
 
 def failures(of: sa.SQLColumnExpression[uuid.UUID]) -> sa.ScalarSelect[int]:

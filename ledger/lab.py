@@ -1,7 +1,7 @@
 """Training and evaluation: with `ledger.worker` and `ledger.examiner` the only importer of the heavy floors."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ledger.seeing import Embedder
     from ledger.sources import Grants
 
-SUITES = ("copy", "style", "head", "claims", "generated")
+SUITES = ("copy", "style", "head", "claims", "generated", "atelier")
 MOST_THREADS = 8
 
 
@@ -37,11 +37,13 @@ def evaluate(
     sample: int | None,
     seed: int,
     progress: Callable[[str, int, int], None],
+    keep: Callable[[str, bytes], None],
     command: str,
 ) -> tuple["Result", list[str]]:
     """Run one suite with the encoders of the settings, on the pictures in `folder` or, without one, the atelier's own.
 
-    Returns what it found, and a line for every file passed over. Raises DatasetError, ImageError, NetworkError.
+    Pictures that a person should look at are handed to `keep`, by name, as PNG. Returns what it found, and a line for
+    every file passed over. Raises DatasetError, ImageError, NetworkError.
     """
     from attribution.evaluation import suite as suites
     from attribution.evaluation.dataset import read
@@ -49,22 +51,23 @@ def evaluate(
     from models.registry import load_encoders
 
     dataset = None if folder is None else read(folder)
-    options = suites.Options(seed=seed, sample=sample, progress=progress, processes=_threads())
+    options = suites.Options(seed=seed, sample=sample, progress=progress, processes=_threads(), keep=keep)
     found = suites.run(suite, dataset, load_encoders(model_config(settings)), options, command)
     passed_over = [] if dataset is None else [f"{bad.name}: {bad.detail} [{bad.code}]" for bad in dataset.bad]
     return found, passed_over
 
 
-def written(result: "Result", folder: Path) -> tuple[Path, Path]:
-    """Write `<suite>.json` and `<suite>.svg` into `folder`, which is made if need be; return their paths."""
+def written(result: "Result", pictures: Mapping[str, bytes], folder: Path) -> list[Path]:
+    """Write `<suite>.json`, `<suite>.svg` and each PNG by its name into `folder`, made if need be; return the paths."""
     from attribution.evaluation.plots import svg
     from attribution.evaluation.suite import to_json
 
     folder.mkdir(parents=True, exist_ok=True)
-    paths = folder / f"{result.suite}.json", folder / f"{result.suite}.svg"
-    for path, data in zip(paths, (to_json(result), svg(result).encode()), strict=True):
-        path.write_bytes(data)
-    return paths
+    files = {f"{result.suite}.json": to_json(result), f"{result.suite}.svg": svg(result).encode()}
+    files |= {f"{name}.png": png for name, png in pictures.items()}
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return [folder / name for name in files]
 
 
 def opener(settings: Settings) -> Callable[[], "Embedder"]:

@@ -6,6 +6,7 @@ import datetime as dt
 import re
 import uuid
 from collections.abc import Collection
+from functools import cache
 from typing import Any, Literal
 
 import msgspec
@@ -50,7 +51,8 @@ class Blocked(msgspec.Struct, frozen=True, kw_only=True):
 
 class RecordView(msgspec.Struct, frozen=True, kw_only=True):
     """A record as anyone may see it. `redacted` ones keep their place in the log and nothing else. `blocked` is None
-    but for an image that the near-copy gate refused."""
+    but for an image that the near-copy gate refused. `unknown_words` are told only to whoever asked for the image: the
+    words of the prompt that the generator never learned; None where there are none, or where it cannot tell."""
 
     id: str
     kind: str
@@ -70,6 +72,7 @@ class RecordView(msgspec.Struct, frozen=True, kw_only=True):
     log: LogPlace | None
     redacted: bool
     blocked: Blocked | None = None
+    unknown_words: list[str] | None = None
 
 
 class Redaction(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,8 +148,10 @@ def find(
 
 
 def find_any(session: Session, digest: str) -> list[RecordView]:
-    """For `/r/<hash>`: 64 hex digits that may name a file or its pixels; the file first."""
-    return find(session, file_sha256=digest) or find(session, pixel_sha256=digest)
+    """For `/r/<hash>`: 64 hex digits that may name a file or its pixels. No digest is both, so one query asks."""
+    named = _digest("file_sha256", digest)
+    columns = (Record.file_sha256, Record.submitted_sha256, Record.pixel_sha256)
+    return _views(session, sa.and_(sa.or_(*(each == named for each in columns)), Record.listed), 100)
 
 
 def by_id(session: Session, record_id: uuid.UUID) -> RecordView:
@@ -157,6 +162,12 @@ def by_id(session: Session, record_id: uuid.UUID) -> RecordView:
             f"no record {record_id}", code="record_unknown", next_step="look the file up by its hash instead"
         )
     return found[0]
+
+
+def for_its_owner(session: Session, record_id: uuid.UUID) -> RecordView:
+    """The record in any state, for whoever asked for it: with the words that the generator never learned."""
+    words = session.scalar(sa.select(Generation.unknown_words).where(Generation.record_id == record_id))
+    return msgspec.structs.replace(by_id(session, record_id), unknown_words=words)
 
 
 def of_entries(session: Session, leaves: Collection[bytes]) -> dict[bytes, RecordView]:
@@ -244,14 +255,23 @@ def similar(
 
 def report(session: Session, record_id: uuid.UUID) -> bytes:
     """The report of an issued record, byte for byte as its statement commits to it."""
-    body = session.execute(
-        sa.select(Report.body).join(Record, Record.id == Report.record_id).where(Record.id == record_id, Record.listed)
-    ).scalar()
-    if body is None:
+    return report_and_file(session, record_id)[0]
+
+
+def report_and_file(session: Session, record_id: uuid.UUID) -> tuple[bytes, str]:
+    """The same, and the storage key of the record's file."""
+    row = session.execute(
+        sa.select(Report.body, Record.file_key)
+        .join(Record, Record.id == Report.record_id)
+        .where(Record.id == record_id, Record.listed)
+    ).one_or_none()
+    if row is None:
         raise NotFound(
             f"no report for {record_id}", code="report_unknown", next_step="look the record up by the file's hash"
         )
-    return body
+    body, key = row
+    assert key is not None  # no record is listed without
+    return body, key
 
 
 def file_key(session: Session, record_id: uuid.UUID) -> tuple[str, str]:
@@ -268,6 +288,12 @@ def file_key(session: Session, record_id: uuid.UUID) -> tuple[str, str]:
 
 def _views(session: Session, where: sa.ColumnElement[bool], limit: int) -> list[RecordView]:
     """The records `where`, with what their view needs, in one query; earliest first."""
+    return [_view(row) for row in session.execute(_viewed().where(where).limit(limit))]
+
+
+@cache
+def _viewed() -> sa.Select[*tuple[Any, ...]]:
+    """The query behind every view, put together once: that takes longer than to ask it."""
     witnessed = sa.exists().where(WITNESSED_HEADS.c.shard == LogShard.name, WITNESSED_HEADS.c.size > LogEntry.idx)
     place = (
         sa.select(LogShard.origin, LogEntry.idx, witnessed.label("witnessed"))
@@ -277,38 +303,29 @@ def _views(session: Session, where: sa.ColumnElement[bool], limit: int) -> list[
         .limit(1)
         .lateral("place")
     )
-    rows = session.execute(
+    return (
         sa.select(
-            Record,
-            Generation.model,
-            Stamp.declared_model,
-            Stamp.ai_origin,
-            Report.sha256,
-            place.c.origin,
-            place.c.idx,
-            place.c.witnessed,
+            *(Record.id, Record.kind, Record.state, Record.listed),
+            *(Record.created_at, Record.issued_at, Record.erased_at),
+            *(Record.file_sha256, Record.pixel_sha256, Record.iscc),
+            *(Record.width, Record.height, Record.media_type),
+            *(Record.manifest_urn, Record.claim_sha256, Record.leaf_hash, Record.statement),
+            *(Generation.model, Stamp.declared_model, Stamp.ai_origin),
+            Report.sha256.label("report_sha256"),
+            *(place.c.origin, place.c.idx, place.c.witnessed),
         )
         .outerjoin(Generation, Generation.record_id == Record.id)
         .outerjoin(Stamp, Stamp.record_id == Record.id)
         .outerjoin(Report, Report.record_id == Record.id)
         .outerjoin(place, sa.true())
-        .where(where)
         .order_by(Record.created_at, Record.id)
-        .limit(limit)
     )
-    return [
-        _view(
-            record,
-            _made(record.kind, model, declared, ai_origin),
-            report_sha256,
-            None if index is None else LogPlace(origin, index, record.leaf_hash.hex(), witnessed),
-        )
-        for record, model, declared, ai_origin, report_sha256, origin, index, witnessed in rows
-    ]
 
 
-def _view(record: Record, made: dict[str, Any] | None, report_sha256: bytes | None, log: LogPlace | None) -> RecordView:
+def _view(record: sa.Row[*tuple[Any, ...]]) -> RecordView:
+    """From a row of `_viewed`."""
     shown = record.listed and record.erased_at is None
+    leaf_hash = _hex(record.leaf_hash)
     return RecordView(
         id=str(record.id),
         kind=record.kind,
@@ -321,17 +338,17 @@ def _view(record: Record, made: dict[str, Any] | None, report_sha256: bytes | No
         width=record.width if shown else None,
         height=record.height if shown else None,
         media_type=record.media_type if shown else None,
-        made=made if shown else None,
+        made=_made(record) if shown else None,
         manifest_urn=record.manifest_urn if shown else None,
         claim_sha256=_hex(record.claim_sha256) if shown else None,
-        report_sha256=_hex(report_sha256) if shown else None,
-        log=log,
+        report_sha256=_hex(record.report_sha256) if shown else None,
+        log=LogPlace(record.origin, record.idx, leaf_hash, record.witnessed) if leaf_hash and record.origin else None,
         redacted=record.erased_at is not None,
         blocked=_blocked(record),
     )
 
 
-def _blocked(record: Record) -> Blocked | None:
+def _blocked(record: sa.Row[*tuple[Any, ...]]) -> Blocked | None:
     """As the record's own entry has it, so that page and log cannot differ."""
     if record.state != "abandoned" or record.statement is None or record.erased_at is not None:
         return None
@@ -346,14 +363,16 @@ def _blocked(record: Record) -> Blocked | None:
     )
 
 
-def _made(
-    kind: str, model: dict[str, Any] | None, declared: str | None, ai_origin: bool | None
-) -> dict[str, Any] | None:
+def _made(record: sa.Row[*tuple[Any, ...]]) -> dict[str, Any] | None:
     """How the image came about, and who says so."""
-    if kind == "generation":
-        return {"by": "generated here", "model": model}
-    if kind == "stamp":
-        return {"by": "declared by its submitter", "declared_model": declared, "ai_origin": ai_origin}
+    if record.kind == "generation":
+        return {"by": "generated here", "model": record.model}
+    if record.kind == "stamp":
+        return {
+            "by": "declared by its submitter",
+            "declared_model": record.declared_model,
+            "ai_origin": record.ai_origin,
+        }
     return None
 
 

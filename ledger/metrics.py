@@ -22,6 +22,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ledger import tracing
 from ledger.errors import LedgerError
 from ledger.runtime import Runtime
 from ledger.settings import Settings
@@ -52,7 +53,10 @@ _logger = structlog.get_logger(__name__)
 
 
 class Stages:
-    """The stages of one job, one after another: `reached` says that a stage has ended now."""
+    """The stages of one job, one after another: `reached` says that a stage has ended now.
+
+    Where its process is traced each is a span of the job's.
+    """
 
     def __init__(self, task: str, clock: Callable[[], float] = time.perf_counter) -> None:
         self._task, self._clock = task, clock
@@ -61,6 +65,7 @@ class Stages:
     def reached(self, stage: str) -> None:
         now = self._clock()
         STAGE_SECONDS.labels(self._task, stage).observe(now - self._since)
+        tracing.stage(stage, now - self._since)
         self._since = now
 
 

@@ -38,8 +38,11 @@ _UNTOLD = {
 
 def nameable(session: Session, evidence: Evidence) -> Evidence:
     """`evidence` as it may be shown now."""
-    works = _withdrawn(session, {each.work_id for each in _works(evidence)})
-    artists = _silent(session, {each.artist_id for each in (*_works(evidence), *_artists(evidence))})
+    works, artists = _unnamed(
+        session,
+        works={each.work_id for each in _works(evidence)},
+        artists={each.artist_id for each in (*_works(evidence), *_artists(evidence))},
+    )
     if not works and not artists:
         return evidence
     words = {word for each in _works(evidence) if each.work_id in works for word in (each.title, each.artist) if word}
@@ -78,10 +81,16 @@ def names_withdrawn(session: Session, text: str) -> bool:
     return bool(session.scalar(sa.select(found)))
 
 
+def may_be_named(session: Session, work_id: str) -> bool:
+    """Whether this work, which evidence named once, may be named now."""
+    works, _ = _unnamed(session, works=[work_id])
+    return work_id not in works
+
+
 def withdrawn_pictures(session: Session, evidence: Evidence) -> set[str]:
     """Drawings (SHA-256, hex) that show a work which may no longer be named."""
     drawn = [each for each in (evidence.copy.matches if evidence.copy else []) if each.picture and not each.protected]
-    works = _withdrawn(session, {each.work_id for each in drawn})
+    works, _ = _unnamed(session, works={each.work_id for each in drawn})
     return {str(each.picture) for each in drawn if each.work_id in works}
 
 
@@ -97,21 +106,21 @@ def _artists(evidence: Evidence) -> Iterator[ArtistFinding]:
     yield from evidence.classification.artists if evidence.classification else ()
 
 
-def _withdrawn(session: Session, named: Iterable[str | None]) -> set[str]:
-    """Those of these works that may not be named now."""
-    rows = session.scalars(sa.select(Work.id).where(Work.id.in_(_ids(named)), ~Work.grant_name))
-    return {str(each) for each in rows}
-
-
-def _silent(session: Session, named: Iterable[str | None]) -> set[str]:
-    """Those of these artists of whom no work may be named now."""
-    rows = session.scalars(
-        sa.select(Work.artist_id)
-        .where(Work.artist_id.in_(_ids(named)))
+def _unnamed(
+    session: Session, *, works: Iterable[str | None], artists: Iterable[str | None] = ()
+) -> tuple[set[str], set[str]]:
+    """Those of these works that may not be named now, and those of these artists of whom no work may be."""
+    withdrawn = sa.select(Work.id, sa.literal("work")).where(Work.id.in_(_ids(works)), ~Work.grant_name)
+    silent = (
+        sa.select(Work.artist_id, sa.literal("artist"))
+        .where(Work.artist_id.in_(_ids(artists)))
         .group_by(Work.artist_id)
         .having(~sa.func.bool_or(Work.grant_name))
     )
-    return {str(each) for each in rows}
+    found: dict[str, set[str]] = {"work": set(), "artist": set()}
+    for each, kind in session.execute(sa.union_all(withdrawn, silent)):
+        found[kind].add(str(each))
+    return found["work"], found["artist"]
 
 
 def _ids(named: Iterable[str | None]) -> list[uuid.UUID]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session, sessionmaker
 
 from ledger.database.session import Database, open_database
+from ledger.decoding.decoders import Decoders
 from ledger.keys.current import CurrentKeys
 from ledger.keys.ring import KeyRing, load_anchors
 from ledger.log.head import HeadFile
@@ -17,6 +18,7 @@ from ledger.log.timestamps import timestamping
 from ledger.settings import Settings
 from ledger.storage import Storage
 from ledger.witness.rounds import witnessing
+from models.images import Limits
 
 Clock = Callable[[], dt.datetime]
 
@@ -33,6 +35,7 @@ class Runtime:
     database: Database
     storage: Storage
     current_keys: Callable[[], KeyRing]
+    files: Decoders
     clock: Clock = utc_now
 
     @property
@@ -64,6 +67,10 @@ def shard_of(origin: str) -> str:
     return origin.rsplit("/", 1)[-1]
 
 
+def open_decoders(settings: Settings) -> Decoders:
+    return Decoders(Limits(max_bytes=settings.max_upload_bytes), at_once=settings.decoders)
+
+
 def open_storage(settings: Settings) -> Storage:
     return Storage(settings.storage_url or settings.files_folder.absolute().as_uri())
 
@@ -75,7 +82,8 @@ def open_runtime(settings: Settings, clock: Clock = utc_now) -> Iterator[Runtime
     database = open_database(settings)
     try:
         keys = CurrentKeys(settings, database.sessions)
-        yield Runtime(settings, database, open_storage(settings), keys, clock)
+        with open_decoders(settings) as files:
+            yield Runtime(settings, database, open_storage(settings), keys, files, clock)
     finally:
         database.close()
 

@@ -1,6 +1,6 @@
 """What a ledger keeps of a work: what is said of it, its fingerprints, and what the encoders see. Loads no torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from attribution.fingerprints import Fingerprints, fingerprint
 from ledger.snapshots import Encoders
 from ledger.sources import Facts
-from models.images import Limits, decode, encode_preview
+from models.images import DecodedImage, encode_preview
 
 # A batch is one forward pass; it ends early when its pixels would fill memory.
 BATCH_WORKS = 32
@@ -58,9 +58,9 @@ class Seen:
     previews: Sequence[bytes]
 
 
-def describe(facts: Facts, data: bytes, max_bytes: int) -> tuple[Described, Pixels]:
-    """Decode a file and take its fingerprints. Raises ImageError."""
-    pixels = decode(data, Limits(max_bytes=max_bytes)).pixels
+def describe(facts: Facts, data: bytes, decode: Callable[[bytes], DecodedImage]) -> tuple[Described, Pixels]:
+    """Decode a file and take its fingerprints. Raises what `decode` raises, ImageError above all."""
+    pixels = decode(data).pixels
     return Described(facts, fingerprint(data, pixels)), pixels
 
 

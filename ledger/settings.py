@@ -1,16 +1,22 @@
 """Every setting, and the only place that reads the environment (prefix `LAWFUL_`)."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _http_url(value: str | None) -> str | None:
+    if value and not value.startswith(("http://", "https://")):
+        raise ValueError("an http:// or https:// URL is wanted")
+    return value or None
 
 
 class Settings(BaseSettings):
     """What an operator may set. The defaults run the whole ledger on one machine, with no account and no server."""
 
-    model_config = SettingsConfigDict(env_prefix="LAWFUL_", env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="LAWFUL_", env_file=".env", extra="ignore", validate_by_name=True)
 
     home: Path = Field(Path.home() / ".lawful", description="Folder of keys, database, files and lock of this ledger.")
     database_url: SecretStr | None = Field(
@@ -41,6 +47,12 @@ class Settings(BaseSettings):
     )
     metrics_host: str = Field(
         "127.0.0.1", description="Address the metrics bind to. They are for the operator: keep them off the internet."
+    )
+    otel_endpoint: Annotated[str | None, AfterValidator(_http_url)] = Field(
+        None,
+        validation_alias=AliasChoices("LAWFUL_OTEL_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        description="http(s)://host:4318 of an OpenTelemetry collector that traces go to (OTLP over HTTP); unset: none."
+        " OTEL_EXPORTER_OTLP_ENDPOINT is read too. Wants the extra `otel`.",
     )
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="How processes write their log to stderr; auto is text on a terminal, JSON elsewhere."
@@ -105,10 +117,22 @@ class Settings(BaseSettings):
     job_attempts: int = Field(5, ge=1, description="How often a job is tried before its record is abandoned.")
 
     max_upload_bytes: int = Field(64 * 2**20, gt=0, description="Largest file accepted, in bytes.")
+    decoders: int = Field(
+        2, ge=1, description="Images that each web process and worker opens at once, each in a process of its own."
+    )
     looks_per_minute: int = Field(
-        120, gt=0, description="Verifications taken from one address in a minute, by each web process."
+        120, gt=0, description="Verifications taken from one address in a minute, by all web processes together."
     )
     claims_per_day: int = Field(10, gt=0, description="Claims taken from one signed-in person in a day.")
+    claims_per_address: int = Field(
+        30, gt=0, description="Claims taken from one network address in a day, by each web process."
+    )
+    claims_per_record: int = Field(
+        20,
+        gt=0,
+        description="Claims taken on one record in a day, whoever opens them. Who acts for the artist of the work named"
+        " may open one beyond it.",
+    )
     smtp_url: SecretStr | None = Field(
         None,
         description="smtps://user:password@host (TLS from the start) or smtp://… (always STARTTLS): sends the links to"
@@ -118,7 +142,7 @@ class Settings(BaseSettings):
     audit_pages_per_minute: int = Field(
         240,
         gt=0,
-        description="Pages of 200 entries that one auditor's token may read in a minute, by each web process.",
+        description="Pages of 200 entries that one auditor's token may read in a minute, by all web processes.",
     )
     max_prompt_chars: int = Field(4000, gt=0, description="Longest prompt accepted, in characters.")
     tsa_url: str | None = Field(None, description="RFC 3161 timestamp authority for credentials; unset: none.")

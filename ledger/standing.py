@@ -11,6 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ledger import issue, jobs
+from ledger.claims import moving
+from ledger.claims.steps import WAITING
+from ledger.database.tables.claims import Claim
 from ledger.database.tables.log import LogOutbox, LogPublished, LogTimestamp, LogWitness
 from ledger.database.tables.works import Calibration
 from ledger.log.policy import load_policy
@@ -42,6 +45,14 @@ class WitnessStanding:
 
 
 @dataclass(frozen=True)
+class Claims:
+    """Claims that wait for the ledger: to be examined, or decided. `oldest`: seconds that the first has waited."""
+
+    undecided: int
+    oldest: float | None
+
+
+@dataclass(frozen=True)
 class Collection:
     """The newest snapshot, which is what images are compared with. `calibrated`: seconds since its error rates were
     measured, None where they were not."""
@@ -57,6 +68,7 @@ class Standing:
     worker: bool
     queues: dict[str, Queue]  # by task
     unfinished: int  # records half-way for more than five minutes without a job
+    claims: Claims
     outbox: int
     outbox_age: float  # seconds; 0 where nothing waits
     log_size: int
@@ -83,6 +95,7 @@ def standing(runtime: Runtime) -> Standing:
             worker=jobs.worker_is_alive(session),
             queues=_queues(session, now),
             unfinished=len(issue.unfinished(session, runtime.clock() - UNFINISHED_AFTER)),
+            claims=_claims(session, now),
             outbox=waiting,
             outbox_age=_age(now, oldest) or 0.0,
             log_size=size,
@@ -108,6 +121,16 @@ def _queues(session: Session, now: dt.datetime) -> dict[str, Queue]:
         {"images": jobs.QUEUE},
     )
     return {task: Queue(todo, doing, failed, _age(now, oldest)) for task, todo, doing, failed, oldest in rows}
+
+
+def _claims(session: Session, now: dt.datetime) -> Claims:
+    last = moving.last_steps()
+    undecided, oldest = session.execute(
+        sa.select(sa.func.count(), sa.func.min(last.c.created_at))
+        .join(Claim, Claim.id == last.c.claim_id)
+        .where(last.c.state.in_(WAITING), Claim.erased_at.is_(None))
+    ).one()
+    return Claims(undecided, _age(now, oldest))
 
 
 def _witnesses(

@@ -50,7 +50,7 @@ class Storage:
     def delete(self, key: str) -> None:
         """Remove `key`; a key that is not there is no error, so that a retry may delete again."""
         try:
-            if self._folder is not None and "#" in key:  # half-written, and no key to the store
+            if self._folder is not None and "#" in key and ".." not in key:  # half-written, and no key to the store
                 (self._folder / key).unlink(missing_ok=True)
                 return
             obstore.delete(self._store, key)

@@ -18,7 +18,6 @@ from ledger.log.statement_types import PIXELS_DOMAIN, sign_entry
 from ledger.log.statements import commitment
 from ledger.runtime import Runtime
 from ledger.verify import Verification
-from models.images import Limits, decode
 
 LOOK = "lawful-ledger/verification/1"
 
@@ -26,8 +25,10 @@ LOOK = "lawful-ledger/verification/1"
 def accept_verification(
     session: Session, runtime: Runtime, *, image: bytes, principal_id: uuid.UUID | None
 ) -> uuid.UUID:
-    """Keep the upload until the worker has looked at it. Raises ImageError before anything is stored."""
-    decode(image, Limits(max_bytes=runtime.settings.max_upload_bytes))
+    """Keep the upload until the worker has looked at it. Raises ImageError and Unavailable `queue_full` before anything
+    is stored."""
+    jobs.require_room(session, "verify")
+    runtime.files.decode(image)
     record_id = uuid7()
     key = f"uploads/{record_id}"
     runtime.storage.put(key, image)

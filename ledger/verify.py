@@ -6,7 +6,7 @@ was made. Trust comes from keys the checker chose (`log_vkeys`, `anchors_pem`), 
 """
 
 import datetime as dt
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -21,6 +21,7 @@ from ledger import lookup
 from ledger.credentials.read import CredentialReading, read_credential
 from ledger.database.tables.log import LogShard
 from ledger.database.tables.records import Record
+from ledger.decoding.reading import IN_THIS_PROCESS, FileReader
 from ledger.file_proof import UNKNOWN_LOG, LedgerClaim, Trust, read_ledger_claim
 from ledger.log.policy import Policy
 from ledger.lookup import Candidate, RecordView
@@ -34,7 +35,6 @@ from ledger.verdict import (
     credential_facts,
     verdict,
 )
-from models.images import Limits, decode
 
 Examine = Callable[[NDArray[np.uint8], Fingerprints], Evidence]
 
@@ -65,7 +65,7 @@ def verify(
     log_vkeys: Sequence[str],
     examine: Examine | None,
     now: dt.datetime,
-    limits: Limits | None = None,
+    files: FileReader = IN_THIS_PROCESS,
     witness_vkeys: Sequence[str] = (),
     policy: Policy | None = None,
 ) -> Verification:
@@ -73,12 +73,13 @@ def verify(
 
     `session` None: nothing is looked up, the ledger answer rests on the proof in the file alone. `examine` None: the
     collection is not searched. `log_vkeys`, `witness_vkeys` and `policy` are whom the checker believes; the logs and
-    witnesses of the policy count as given. Raises ImageError for bytes that are no readable image, NoteError
+    witnesses of the policy count as given. `files` opens the file: a stranger's, behind walls where anything is at
+    stake. Raises ImageError for bytes that are no readable image, NoteError
     `vkey_malformed` for a key that is none; hostile credentials never raise.
     """
-    image = decode(data, limits or Limits())
+    image = files.decode(data)
     found = fingerprint(data, image.pixels)
-    reading = read_credential(data, image.media_type, anchors_pem=anchors_pem, now=now)
+    reading = files.read_credential(data, image.media_type, anchors_pem=anchors_pem, now=now)
     claim = read_ledger_claim(reading, found.pixel_sha256, Trust(log_vkeys, witness_vkeys, policy))
     evidence = examine(image.pixels, found) if examine is not None else None  # first: no transaction is open over it
     looked = _look_up(session, found, claim, reading) if session is not None else LookedUp()
@@ -133,7 +134,7 @@ def look_at_issued(
         found_by="credential" if named is not None else "file_sha256",
         by_file=True,
         by_pixels=True,
-        contradiction=_contradiction(claim, named, reading, session.scalars(sa.select(LogShard.origin)).all()),
+        contradiction=_contradiction(session, claim, named, reading),
     )
     answers = _answers(reading, _ledger_answer(True, claim, looked))
     return IssuedLook(verdict(answers, looked, claim, True), answers, reading, claim)
@@ -154,7 +155,7 @@ def _look_up(session: Session, found: Fingerprints, claim: LedgerClaim, reading:
         by_file=bool(by_file),
         by_pixels=bool(by_pixels),
         redacted=named is not None and named.redacted,
-        contradiction=_contradiction(claim, named, reading, session.scalars(sa.select(LogShard.origin)).all()),
+        contradiction=_contradiction(session, claim, named, reading),
     )
     if named is not None:
         looked.found_by = "credential"
@@ -181,7 +182,7 @@ def _named_record(session: Session, claim: LedgerClaim) -> RecordView | None:
 
 
 def _contradiction(
-    claim: LedgerClaim, named: RecordView | None, reading: CredentialReading, origins: Collection[str]
+    session: Session, claim: LedgerClaim, named: RecordView | None, reading: CredentialReading
 ) -> str | None:
     """Where what the file says of its entry disagrees with the entry; a code, or None.
 
@@ -192,7 +193,8 @@ def _contradiction(
     if claim.contradiction is not None:
         return claim.contradiction
     if named is None:
-        ours = claim.proof is not None and claim.proof.origin in origins
+        origin = None if claim.proof is None else claim.proof.origin
+        ours = session.scalar(sa.select(LogShard.name).where(LogShard.origin == origin))
         return "entry_without_record" if ours else None  # another log's that this checker believes too
     # The URN alone is a name that any signer may choose; the claim's hash is not.
     if not named.redacted and (reading.manifest_urn, reading.claim_sha256) != (named.manifest_urn, named.claim_sha256):

@@ -18,11 +18,10 @@ from sqlalchemy.orm import Session
 from structlog.contextvars import bound_contextvars
 
 from attribution.fingerprints import fingerprint
-from ledger import issue, jobs, verifications, verify
+from ledger import issue, jobs, limits, tracing, verifications, verify
 from ledger.abandonment import abandon, failure
 from ledger.artists import enrolling, webhooks
 from ledger.claims import deciding, identities, replies
-from ledger.credentials.read import read_credential
 from ledger.database.tables.principals import Principal
 from ledger.database.tables.records import Generation, Record, Stamp, Verification
 from ledger.errors import BadRequest, LedgerError, Unavailable
@@ -36,7 +35,7 @@ from ledger.settings import Settings
 from ledger.sweep import sweep
 from ledger.trust import anchors
 from models.errors import ModelError
-from models.images import Limits, decode, encode_png
+from models.images import encode_png
 from models.memory import gpu_memory
 
 log = structlog.get_logger()
@@ -101,14 +100,23 @@ class Worker:
             generator = self.examiner.generator()
             made = generator.generate(prompt, seed=seed, **parameters)
             actual = {"steps": made.steps, "guidance": made.guidance, "width": made.width, "height": made.height}
+            if made.unknown_words:  # how many is for everybody; the words are part of the prompt
+                actual["unknown_words"] = len(made.unknown_words)
             stages.reached("generated")
             data = encode_png(made.pixels)
             found = fingerprint(data, made.pixels)
-            examined = self.examiner.examine(made.pixels, found)
+            examined = self.examiner.examine(made.pixels, found, stages.reached)
             stages.reached("examined")
             model = asdict(generator.info)
             produced = issue.Produced(
-                data, "image/png", found, examined.evidence, model, actual, pictures=examined.pictures
+                data,
+                "image/png",
+                found,
+                examined.evidence,
+                model,
+                actual,
+                made.unknown_words,
+                pictures=examined.pictures,
             )
             issue.sign(self.runtime, record_id, produced)
             stages.reached("signed")
@@ -126,9 +134,9 @@ class Worker:
             assert source_key is not None
             assert media_type is not None
             data = runtime.storage.get(source_key)
-            image = decode(data, Limits(max_bytes=runtime.settings.max_upload_bytes))
+            image = runtime.files.decode(data)
             found = fingerprint(data, image.pixels)
-            reading = read_credential(data, media_type, anchors_pem=anchors(runtime), now=runtime.clock())
+            reading = runtime.files.read_credential(data, media_type, anchors_pem=anchors(runtime), now=runtime.clock())
             if reading.credential == "unreadable":
                 raise BadRequest(
                     f"the file's own credential cannot be read ({', '.join(reading.codes[:2])}), so it cannot be kept",
@@ -139,7 +147,7 @@ class Worker:
                 own = _own_model(session, found.pixel_sha256)
                 ai_origin = own is not None or _is_registered(session, record_id)
             stages.reached("decoded")
-            examined = self.examiner.examine(image.pixels, found)
+            examined = self.examiner.examine(image.pixels, found, stages.reached)
             stages.reached("examined")
             produced = issue.Produced(
                 data,
@@ -167,7 +175,7 @@ class Worker:
         stages = Stages("verify")
         data = runtime.storage.get(upload_key)
         try:
-            examine: verify.Examine | None = self.examiner.look()
+            examine: verify.Examine | None = self.examiner.look(stages.reached)
         except (LedgerError, ModelError) as error:  # five of the six answers need no networks
             log.warning("not_compared", code=error.code, detail=error.detail)
             examine = None
@@ -180,7 +188,7 @@ class Worker:
                 policy=load_policy(policy) if (policy := runtime.settings.witness_policy) is not None else None,
                 examine=examine,
                 now=runtime.clock(),
-                limits=Limits(max_bytes=runtime.settings.max_upload_bytes),
+                files=runtime.files,
             )
         stages.reached("examined")
         verifications.record(runtime, record_id, found)
@@ -267,9 +275,17 @@ def _application(worker: Worker) -> procrastinate.App:
 
     def register(name: jobs.Task) -> None:
         @app.task(name=name, queue=jobs.QUEUE, retry=_Retry(settings.job_attempts), pass_context=True)
-        def task(context: procrastinate.JobContext, record_id: str, request_id: str | None = None) -> None:
+        def task(
+            context: procrastinate.JobContext,
+            record_id: str,
+            request_id: str | None = None,
+            traceparent: str | None = None,
+        ) -> None:
             record, known = uuid.UUID(record_id), {"request_id": request_id} if request_id else {}
-            with bound_contextvars(task=name, record_id=record_id, **known):
+            with (
+                bound_contextvars(task=name, record_id=record_id, **known),
+                tracing.job(name, record_id, request_id, traceparent),
+            ):
                 attempt(context, record)
 
         def attempt(context: procrastinate.JobContext, record: uuid.UUID) -> None:
@@ -313,8 +329,10 @@ def _register_notices(app: procrastinate.App, runtime: Runtime) -> None:
     again = procrastinate.RetryStrategy(max_attempts=NOTICE_RETRIES, exponential_wait=5)
 
     @app.task(name="tell", queue=jobs.NOTICES, retry=again, pass_context=True)
-    def tell(context: procrastinate.JobContext, about: str, artist_id: str, identity_id: str) -> None:
-        with bound_contextvars(task="tell", record_id=about):
+    def tell(
+        context: procrastinate.JobContext, about: str, artist_id: str, identity_id: str, traceparent: str | None = None
+    ) -> None:
+        with bound_contextvars(task="tell", record_id=about), tracing.job("tell", about, None, traceparent):
             try:
                 webhooks.send(runtime, uuid.UUID(about), uuid.UUID(artist_id), uuid.UUID(identity_id))
                 JOBS.labels("tell", "done").inc()
@@ -329,10 +347,12 @@ def _register_notices(app: procrastinate.App, runtime: Runtime) -> None:
 def serve(settings: Settings, stop: threading.Event) -> None:
     """The worker process: runs until `stop` is set, finishes the job in hand, and lets go of the log."""
     with (
+        tracing.exported(settings, "worker"),
         open_runtime(settings) as runtime,
         exposed(settings, runtime, gpu_memory),
         sequencing(runtime) as sequencer,
     ):
+        runtime.files.start()
         asyncio.run(_serve(Worker(runtime), sequencer, stop))
         if sequencer.failure is not None:
             raise sequencer.failure
@@ -381,6 +401,8 @@ async def _housekeeping(app: procrastinate.App, worker: Worker) -> None:
     next_sweep = time.monotonic() + FIRST_SWEEP_SECONDS
     while True:
         try:
+            with worker.runtime.sessions.begin() as session:
+                limits.forget(session)
             if time.monotonic() >= next_sweep:
                 next_sweep = time.monotonic() + SWEEP_SECONDS
                 with worker.runtime.sessions.begin() as session:

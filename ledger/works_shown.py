@@ -12,10 +12,10 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ledger.database.tables.log import LogEntry, LogPublished
 from ledger.database.tables.records import Credit, Record
 from ledger.database.tables.works import Artist, Collection, Embedding, GrantChange, LocalFeatureSet, Preview, Work
 from ledger.errors import NotFound
+from ledger.log.entries import published_index
 
 PAGE = 50
 MONTHS = 12
@@ -200,15 +200,11 @@ def _unknown(what: str, asked: uuid.UUID) -> NotFound:
 
 
 def _changes(session: Session, work_id: uuid.UUID) -> list[GrantLine]:
-    place = (
-        sa.select(LogEntry.idx)
-        .join(LogPublished, LogPublished.shard == LogEntry.shard)
-        .where(LogEntry.leaf_hash == GrantChange.leaf_hash, LogEntry.idx < LogPublished.size)
-        .limit(1)
-        .scalar_subquery()
-    )
     rows = session.execute(
-        sa.select(GrantChange, place).where(GrantChange.work_id == work_id).order_by(GrantChange.id.desc()).limit(PAGE)
+        sa.select(GrantChange, published_index(GrantChange.leaf_hash))
+        .where(GrantChange.work_id == work_id)
+        .order_by(GrantChange.id.desc())
+        .limit(PAGE)
     )
     return [
         GrantLine(grant=each.grant, allowed=each.allowed, by_role=each.by_role, at=_text(each.created_at), index=index)

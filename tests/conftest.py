@@ -44,7 +44,7 @@ hypothesis.settings.register_profile("lawful", deadline=None)
 hypothesis.settings.load_profile("lawful")
 
 for name in list(os.environ):  # a developer's own settings stay out of the tests and of the processes they start
-    if name.startswith("LAWFUL_") and not name.startswith("LAWFUL_TEST_"):
+    if name.startswith(("LAWFUL_", "OTEL_")) and not name.startswith("LAWFUL_TEST_"):
         del os.environ[name]
 
 

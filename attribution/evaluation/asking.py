@@ -1,23 +1,27 @@
 """What the style and the copy axis say of many pictures at once, as a suite needs it: one reference, many questions.
 
-The fits, scores and p-values are those of `attribution.style`, `attribution.copies` and `attribution.calibration`,
-which the engine uses too; nothing is decided here.
+The fits, scores and p-values are those of `attribution.style_fitting`, `attribution.copies` and
+`attribution.calibration`, which the engine uses too; nothing is decided here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attribution import style
+from attribution import poor_copies
 from attribution.calibrated import copy_vectors
 from attribution.calibration import Null
 from attribution.copies import CopyIndex, Found
 from attribution.evaluation.dataset import Dataset, Item, Pixels
 from attribution.evaluation.suite import Options
 from attribution.features import LocalFeatures, extract
+from attribution.poor_copies import PoorCopies
+from attribution.reference import sample
+from attribution.style import StyleReference
+from attribution.style_fitting import Background, fit_style, null
 from models.networks import Axis, Encoder
 
 Rows = NDArray[np.float32]
@@ -40,6 +44,7 @@ class Pictures:
     contents: Codes
     names: tuple[str, ...]  # of the artists
     local: tuple[LocalFeatures, ...] = ()
+    poor: PoorCopies | None = None
 
     def __len__(self) -> int:
         return len(self.artists)
@@ -48,7 +53,8 @@ class Pictures:
         """The pictures that are kept; artists keep their numbers."""
         vectors = {name: rows[kept] for name, rows in self.vectors.items()}
         local = tuple(each for each, keep in zip(self.local, kept, strict=True) if keep) if self.local else ()
-        return Pictures(vectors, self.artists[kept], self.pictures[kept], self.contents[kept], self.names, local)
+        poor = None if self.poor is None else self.poor.only(kept)
+        return Pictures(vectors, self.artists[kept], self.pictures[kept], self.contents[kept], self.names, local, poor)
 
     def of_axis(self, encoders: Mapping[str, Encoder], axis: Axis) -> dict[str, Rows]:
         """The vectors of the encoders that are evidence for one axis."""
@@ -69,8 +75,15 @@ class Answers(NamedTuple):
     null: Null
 
 
-def embed(items: Sequence[Item], encoders: Mapping[str, Encoder], options: Options, *, local: bool = False) -> Pictures:
-    """Decode, encode and (if `local`) find local features of every item, a batch at a time."""
+def embed(
+    items: Sequence[Item],
+    encoders: Mapping[str, Encoder],
+    options: Options,
+    *,
+    local: bool = False,
+    poor: bool = False,
+) -> Pictures:
+    """Decode and encode every item, a batch at a time; if `local`, find local features; if `poor`, see poor copies."""
     rows: dict[str, list[Rows]] = {name: [] for name in encoders}
     found: list[LocalFeatures] = []
     for at in range(0, len(items), BATCH):
@@ -87,7 +100,17 @@ def embed(items: Sequence[Item], encoders: Mapping[str, Encoder], options: Optio
         dataset.content_codes(),
         dataset.artists,
         tuple(found),
+        poor_copies_of(items, encoders) if poor else None,
     )
+
+
+def poor_copies_of(
+    items: Sequence[Item], encoders: Mapping[str, Encoder], look: Callable[[Pixels], Pixels] = lambda pixels: pixels
+) -> PoorCopies:
+    """Poor copies, for the encoders of style, of as many items as the engine takes; `look` changes them first."""
+    rows = sample([item.name for item in items], poor_copies.MOST)
+    of_style = {name: encoder for name, encoder in encoders.items() if "style" in encoder.axes}
+    return PoorCopies.of(((row, look(items[row].pixels())) for row in rows), of_style)
 
 
 def encoded(images: Sequence[Pixels], encoders: Mapping[str, Encoder]) -> dict[str, Rows]:
@@ -108,24 +131,25 @@ def ask(
         return "no encoder of style is loaded"
     present, groups = np.unique(reference.artists, return_inverse=True)
     groups = groups.astype(np.int64)
-    apart = None if background is None else background.of_axis(encoders, "style")
-    apart_artists = None if background is None else background.artists
+    apart = None
+    if background is not None:
+        apart = Background(background.of_axis(encoders, "style"), background.artists, background.poor)
     fitted = (own, groups, groups, reference.pictures)
-    model = style.fit_style(*fitted, background=apart, background_artists=apart_artists, seed=seed)
+    model = fit_style(*fitted, poor=reference.poor, background=apart, seed=seed)
     if isinstance(model, str):
         return model
-    null = style.null(*fitted, model, background=apart, background_artists=apart_artists, seed=seed)
-    asked = style.StyleReference(*fitted, model)
+    ordinary = null(*fitted, model, background=apart, seed=seed)
+    asked = StyleReference(*fitted, model)
     each = asked.scores(queries.of_axis(encoders, "style"))
     shares, none = asked.shares(each)
     largest = shares.argmax(axis=1)
     nobody = none >= shares.max(axis=1)
     return Answers(
         nearest=present[each.argmax(axis=1)],
-        p_values=null.p_values(each.max(axis=1)),
+        p_values=ordinary.p_values(each.max(axis=1)),
         chosen=np.where(nobody, NOBODY, present[largest]),
         confidence=np.maximum(none, shares.max(axis=1)),
-        null=null,
+        null=ordinary,
     )
 
 

@@ -67,7 +67,7 @@ def evaluate(dataset: Dataset | None, encoders: Mapping[str, Encoder], options: 
 def _on_data(
     dataset: Dataset, group: str, encoders: Mapping[str, Encoder], options: Options, found: "Findings"
 ) -> None:
-    every = embed(dataset.items, encoders, options, local=True)
+    every = embed(dataset.items, encoders, options, local=True, poor=True)
     if len(every.names) < 3:
         found.notes.append(f"{group}: error rates need three artists, one to ask about and two to learn from.")
         return
@@ -181,13 +181,13 @@ def _on_strangers(encoders: Mapping[str, Encoder], options: Options, found: "Fin
     if options.sample is not None:
         each = int(np.clip(options.sample // len(STRANGERS), len(SUBJECTS), STRANGER_WORKS))
     own = drawn(REFERENCE_VARIANTS, SIZE)
-    reference = embed(own.items, encoders, options, local=True)
+    reference = embed(own.items, encoders, options, local=True, poor=True)
     slugs = [studio.slug for studio in STRANGERS]
     made = drawn(-(-each // len(SUBJECTS)), SIZE, slugs)
     kept: list[Item] = []
     for studio in STRANGERS:
         kept += [item for item in made.items if item.artist == studio.name][:each]
-    strangers = embed(kept, encoders, options)
+    strangers = embed(kept, encoders, options, poor=True)
     outside = []
     for stranger, name in enumerate(strangers.names):
         options.progress("strangers: each against the others", stranger + 1, len(strangers.names))

@@ -29,6 +29,7 @@ REFERENCE_VARIANTS, SIZE = 6, 128
 STRANGER_VARIANTS = 5  # of each subject: 60 works each, enough for p = 0.001
 ALPHA = 0.01
 JUDGE = "judge"
+TOGETHER = 8  # pictures generated in one call
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,9 @@ def evaluate(dataset: Dataset | None, encoders: Mapping[str, Encoder], options: 
     from models.atelier.strangers import STRANGERS
 
     own = drawn(REFERENCE_VARIANTS, SIZE)
-    reference = embed(own.items, encoders, options, local=True)
+    reference = embed(own.items, encoders, options, local=True, poor=True)
     strangers = drawn(STRANGER_VARIANTS, SIZE, [studio.slug for studio in STRANGERS])
-    background = embed(strangers.items, encoders, options)
+    background = embed(strangers.items, encoders, options, poor=True)
     prompted = generate(options.sample or SAMPLE, options)
     queries = _queries(prompted, reference, encoders)
     judge = Judge.train(progress=options.progress)
@@ -94,10 +95,12 @@ def generate(number: int, options: Options) -> Prompted:
     ]
     generator = load_generator(ModelConfig())
     wanted = [pairs[at % len(pairs)] for at in range(number)]
-    images = []
-    for at, (studio, subject) in enumerate(wanted):
-        images.append(generator.generate(caption(studio, subject), seed=options.seed * 1_000_003 + at).pixels)
-        options.progress("generating", at + 1, number)
+    images: list[Pixels] = []
+    for at in range(0, number, TOGETHER):
+        prompts = [caption(studio, subject) for studio, subject in wanted[at : at + TOGETHER]]
+        seeds = [options.seed * 1_000_003 + at + turn for turn in range(len(prompts))]
+        images += [made.pixels for made in generator.generate_several(prompts, seeds=seeds)]
+        options.progress("generating", len(images), number)
     return Prompted(np.array([studio for studio, _ in wanted]), np.array([what for _, what in wanted]), tuple(images))
 
 

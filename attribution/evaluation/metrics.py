@@ -59,6 +59,20 @@ def micro_average_precision(scores: NDArray[np.floating], right: Flags, positive
     return float((gained / positives * hits[last] / (last + 1)).sum())
 
 
+def frechet(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Return the Fréchet distance between normal distributions fitted to (n, d) and (m, d) features.
+
+    |μ₁ - μ₂|² + tr(Σ₁ + Σ₂ - 2 (Σ₁Σ₂)^½), as in Heusel et al. (2017), in the caller's features. Few rows make it
+    larger: compare only distances of the same n and m.
+    """
+    first, second = np.cov(one, rowvar=False), np.cov(other, rowvar=False)
+    values, vectors = np.linalg.eigh(first)
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    shared = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ second @ root), 0)).sum()
+    apart = ((one.mean(axis=0) - other.mean(axis=0)) ** 2).sum()
+    return float(apart + np.trace(first) + np.trace(second) - 2 * shared)
+
+
 class AtRate(NamedTuple):
     """Scores above `threshold` are called matches; of the null's n scores `false` are, a rate of `measured`."""
 

@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 
 from attribution.calibration import clustered_interval, clustered_rate_interval
 from attribution.evaluation import confidence as calibration
+from attribution.evaluation.asking import poor_copies_of
 from attribution.evaluation.dataset import Dataset, DatasetError, drawn
 from attribution.evaluation.metrics import map_at_k, ranked, recall_at_k
 from attribution.evaluation.suite import OURS, SHUFFLED, Figure, Options, Result, Table, data_of
-from attribution.style import StyleModel, StyleReference, fit_style, null
+from attribution.poor_copies import PoorCopies
+from attribution.style import StyleModel, StyleReference
+from attribution.style_fitting import fit_style, null
 from models.encoders.colour import ColourEncoder
 from models.encoders.texture import TextureEncoder
 from models.networks import Encoder
@@ -51,6 +54,13 @@ class Pictures:
     equal: Codes
     names: tuple[str, ...]
     recurring: bool
+    poor: PoorCopies | None = None
+    grey_poor: PoorCopies | None = None
+
+    def poor_copies(self, inside: NDArray[np.bool_], *, grey: bool = False) -> PoorCopies | None:
+        """Those of the pictures inside."""
+        poor = self.grey_poor if grey else self.poor
+        return None if poor is None else poor.only(inside)
 
 
 def evaluate(dataset: Dataset | None, encoders: Mapping[str, Encoder], options: Options) -> Result:
@@ -226,7 +236,7 @@ class Asked:
         index = {name: pictures.colour[name][inside] for name in pictures.style}
         codes = pictures.artists[inside]
         fitted = (index, _dense(codes), codes, pictures.equal[inside])
-        model = fit_style(*fitted, seed=seed)
+        model = fit_style(*fitted, poor=pictures.poor_copies(inside), seed=seed)
         if isinstance(model, str):
             return model
         ordinary = null(*fitted, model, seed=seed)
@@ -343,6 +353,8 @@ def _encoded(part: Dataset, encoders: Mapping[str, Encoder], options: Options) -
         group=group,
         colour={name: np.concatenate(parts) for name, parts in rows[False].items()},
         grey={name: np.concatenate(parts) for name, parts in rows[True].items()},
+        poor=poor_copies_of(part.items, encoders),
+        grey_poor=poor_copies_of(part.items if recurring else (), encoders, without_colour),
         style=tuple(name for name, encoder in encoders.items() if "style" in encoder.axes),
         content=tuple(name for name, encoder in encoders.items() if "content" in encoder.axes),
         artists=part.artist_codes(),
@@ -357,7 +369,8 @@ def _fitted(
     vectors: Vectors, pictures: Pictures, labels: Codes, inside: NDArray[np.bool_], seed: int
 ) -> StyleModel | str:
     rows = {name: vectors[name][inside] for name in pictures.style}
-    return fit_style(rows, _dense(labels[inside]), labels[inside], pictures.equal[inside], seed=seed)
+    poor = pictures.poor_copies(inside, grey=vectors is pictures.grey)
+    return fit_style(rows, _dense(labels[inside]), labels[inside], pictures.equal[inside], poor=poor, seed=seed)
 
 
 def _named(vectors: Vectors, pictures: Pictures, labels: Codes, out: NDArray[np.bool_], seed: int) -> Codes | None:

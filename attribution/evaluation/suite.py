@@ -23,7 +23,9 @@ SHUFFLED = "control: shuffled labels"
 PERFECT = "control: a perfect model at these confidences"
 VERSION = "evaluation/1"
 
-_MODULES = {name: f"attribution.evaluation.{name}" for name in ("copy", "style", "head", "claims", "generated")}
+_MODULES = {
+    name: f"attribution.evaluation.{name}" for name in ("copy", "style", "head", "claims", "generated", "atelier")
+}
 _VERSIONED = ("lawful-ledger", "numpy", "opencv-python-headless", "faiss-cpu", "faiss-gpu", "torch", "scipy")
 
 
@@ -31,17 +33,23 @@ def quiet(_stage: str, _done: int, _total: int) -> None:
     """Progress that nobody watches."""
 
 
+def unseen(_name: str, _png: bytes) -> None:
+    """Pictures that nobody keeps."""
+
+
 @dataclass(frozen=True)
 class Options:
     """`sample`: about how many pictures to measure on (all if None); call `progress(stage, done, total)` often.
 
-    `processes`: how many may work at once. No figure depends on it.
+    `processes`: how many may work at once. No figure depends on it. Pictures that a person should look at go to
+    `keep(name, png)`.
     """
 
     seed: int = 0
     sample: int | None = None
     progress: Callable[[str, int, int], None] = quiet
     processes: int = 1
+    keep: Callable[[str, bytes], None] = unseen
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ so many entries a day, whoever plays with the buttons.
 import datetime as dt
 import uuid
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 import sqlalchemy as sa
@@ -148,9 +149,8 @@ def change(
             raise NotFound(
                 "there is no such work of this artist", code="work_unknown", next_step="open the artist's desk again"
             )
-        if allowed:
-            _not_too_often(session, artist_id, runtime.clock())
-    return grants.change_grants(runtime, works, {grant: allowed}, by_role="artist")
+    check = partial(_not_too_often, artist_id=artist_id, now=runtime.clock()) if allowed else None
+    return grants.change_grants(runtime, works, {grant: allowed}, by_role="artist", check=check)
 
 
 def _not_too_often(session: Session, artist_id: uuid.UUID, now: dt.datetime) -> None:

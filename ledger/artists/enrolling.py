@@ -23,6 +23,7 @@ from uuid_utils.compat import uuid7
 
 from attribution.evidence import Evidence
 from attribution.fingerprints import Fingerprints, fingerprint
+from attribution.wording import ALPHA
 from ledger import catalog, jobs
 from ledger.artists import links
 from ledger.database.tables.artists import Enrolment
@@ -30,7 +31,7 @@ from ledger.database.tables.works import Artist, Collection, Work
 from ledger.errors import BadRequest, Conflict, LedgerError, Unavailable
 from ledger.runtime import Runtime
 from ledger.sources import Grants, Listed
-from models.images import DecodedImage, Limits, decode
+from models.images import DecodedImage
 
 PER_DAY = 20
 MOST_CHARS = 200
@@ -164,7 +165,7 @@ def _indexed(runtime: Runtime, indexer: Indexer, wish: Enrolment, artist: str, c
 
 
 def _read(runtime: Runtime, data: bytes) -> tuple[DecodedImage, Fingerprints]:
-    image = decode(data, Limits(max_bytes=runtime.settings.max_upload_bytes))
+    image = runtime.files.decode(data)
     return image, fingerprint(data, image.pixels)
 
 
@@ -193,12 +194,13 @@ def _free(session: Session, artist_id: uuid.UUID, mine: Set[uuid.UUID], found: F
 
 
 def _no_copy(evidence: Evidence, mine: Set[uuid.UUID]) -> None:
-    """Raises Conflict where the search found this picture, or one it is a copy of, as a work not known to be theirs. A
-    work that may not be named is nobody's to the search, so one's own can be meant as well."""
+    """Raises Conflict where the search found this picture, or any that it is a copy of, as a work not known to be
+    theirs. A work that may not be named is nobody's to the search, so one's own can be meant as well."""
     found = {each.axis for each in evidence.findings if each.outcome == "found"}
     seen = [each.artist_id for each in evidence.identity.works]
     if "copy" in found and evidence.copy is not None:
-        seen.append(evidence.copy.matches[0].artist_id)
+        stand = (each for each in evidence.copy.matches if each.p_value is not None and each.p_value <= ALPHA)
+        seen += [each.artist_id for each in stand]
     if not set(seen) <= {str(each) for each in mine}:
         raise _anothers()
 

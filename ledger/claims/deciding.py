@@ -20,16 +20,16 @@ from attribution.levels import askable, axis_tests
 from attribution.wording import ALPHA, WHOLE, covered
 from ledger import jobs
 from ledger.claims import control, moving, on_record, rules, steps
+from ledger.claims.examined import Compared
 from ledger.claims.facts import CopyFact, Facts, OtherWork, StyleFact, WorkFact
 from ledger.claims.on_record import NamedWork
 from ledger.claims.opening import Opening, opening_of
 from ledger.claims.steps import WAITING
-from ledger.database.tables.claims import Claim, ClaimDocument
+from ledger.database.tables.claims import Claim, ClaimDocument, ClaimPicture
 from ledger.database.tables.records import Record
 from ledger.database.tables.works import Artist
 from ledger.errors import Conflict, NotFound
 from ledger.runtime import Runtime
-from models.images import Limits, decode
 
 MOST_DOUBLINGS = 20  # of a minute: two years
 REPORT_SCHEMA = "lawful-ledger/claim-report/1"
@@ -49,12 +49,8 @@ Pixels = NDArray[np.uint8]
 class Comparer(Protocol):
     """The networks, as `ledger.examiner.Examiner` provides them."""
 
-    def evidence(self, image: Pixels, fingerprints: Fingerprints) -> Evidence:
-        """The image against the newest snapshot."""
-        ...
-
-    def pair(self, image: Pixels, work: Pixels | str) -> CopyFact:
-        """The image against one work: its pixels (h, w, 3) uint8, or the id of one that was indexed."""
+    def compare(self, image: Pixels, fingerprints: Fingerprints, work: Pixels | str | None, *, draw: bool) -> Compared:
+        """The image against the newest snapshot, and beside one work: its pixels, or the id of one that was indexed."""
         ...
 
 
@@ -63,6 +59,7 @@ class _Asked(NamedTuple):
 
     opening: Opening
     identity_id: uuid.UUID | None
+    about: uuid.UUID | None
     image_key: str
     work_key: str | None
     named: NamedWork | None
@@ -88,12 +85,14 @@ def examine(runtime: Runtime, comparer: Comparer, claim_id: uuid.UUID) -> None:
     with runtime.sessions() as session:
         steps.after(moving.newest(session, claim_id).state, "examine", "ledger")  # type: ignore[arg-type]
         asked = _asked(session, claim_id)
-    limits = Limits(max_bytes=runtime.settings.max_upload_bytes)
     data = runtime.storage.get(asked.image_key)
-    image = decode(data, limits).pixels
+    image = runtime.files.decode(data).pixels
     found = fingerprint(data, image)
-    evidence = comparer.evidence(image, found)
-    copy = _compare(runtime, comparer, image, asked, limits)
+    # Only what anybody may see is drawn: an image on record, never one that was handed in.
+    public = asked.about is not None
+    evidence, copy, drawings = comparer.compare(image, found, _work(runtime, asked), draw=public)
+    if asked.named is not None and not asked.named.work.grant_compare:
+        copy = CopyFact(found=False, reason="the work may not be compared: that grant was not given")
     if copy is not None and evidence.copy is not None:
         copy = msgspec.structs.replace(copy, missed=evidence.copy.missed)
     with runtime.sessions.begin() as session:
@@ -105,7 +104,11 @@ def examine(runtime: Runtime, comparer: Comparer, claim_id: uuid.UUID) -> None:
             "evidence": msgspec.to_builtins(evidence),
         }
         said = {"snapshot": facts.snapshot}
-        moving.take(session, runtime, claim_id, "examine", "ledger", document=document, said=said)
+        step = moving.take(session, runtime, claim_id, "examine", "ledger", document=document, said=said)
+        session.add_all(
+            ClaimPicture(claim_id=claim_id, number=step.number, sha256=bytes.fromhex(name), png=png)
+            for name, png in drawings.items()
+        )
 
 
 def decide(runtime: Runtime, claim_id: uuid.UUID) -> rules.Decision:
@@ -188,19 +191,16 @@ def _asked(session: Session, claim_id: uuid.UUID) -> _Asked:
             "the image claimed on was deleted", code="record_redacted", next_step="withdraw the claim: it has no object"
         )
     named = on_record.named_work(session, claim.work_id) if claim.work_id is not None else None
-    return _Asked(opening_of(document.body), claim.identity_id, key, claim.work_key, named)
+    return _Asked(opening_of(document.body), claim.identity_id, claim.about, key, claim.work_key, named)
 
 
-def _compare(
-    runtime: Runtime, comparer: Comparer, image: Pixels, asked: _Asked, limits: Limits
-) -> CopyFact | None:  # fmt: skip
+def _work(runtime: Runtime, asked: _Asked) -> Pixels | str | None:
+    """What the image is to be compared with beside the collection. None: a work that may not be, or none at all."""
     if asked.named is not None:
-        if not asked.named.work.grant_compare:
-            return CopyFact(found=False, reason="the work may not be compared: that grant was not given")
-        return comparer.pair(image, str(asked.named.work.id))
+        return str(asked.named.work.id) if asked.named.work.grant_compare else None
     if asked.work_key is None:
         return None
-    return comparer.pair(image, decode(runtime.storage.get(asked.work_key), limits).pixels)
+    return runtime.files.decode(runtime.storage.get(asked.work_key)).pixels
 
 
 def _facts(

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ledger.claims import moving, replies
-from ledger.database.tables.claims import Claim, ClaimDocument, ClaimStep, SignedClaimReport
+from ledger.database.tables.claims import Claim, ClaimDocument, ClaimPicture, ClaimStep, SignedClaimReport
 from ledger.database.tables.log import LogEntry, LogShard
 from ledger.errors import Unavailable
 from ledger.log import entries
@@ -87,6 +87,7 @@ def _forget(session: Session, runtime: Runtime, claim: Claim, asked: Asked) -> l
         leaf = entries.append(session, entry)
         claim.erased_leaf = claim.erased_leaf or leaf
     session.execute(sa.delete(SignedClaimReport).where(SignedClaimReport.claim_id == claim.id))
+    session.execute(sa.delete(ClaimPicture).where(ClaimPicture.claim_id == claim.id))
     session.execute(sa.delete(ClaimDocument).where(ClaimDocument.claim_id == claim.id))
     keys = replies.release(session, claim.id)
     claim.salt, claim.identity_id, claim.erased_at = None, None, now

@@ -17,6 +17,7 @@ class CopyFact(msgspec.Struct, frozen=True, kw_only=True):
     `p_value`: how often an image that copies nothing matches *some* work of the collection as well, which is more often
     than it matches one given work; None where no such rate is known, `reason` then says why. `of_image` and `of_work`
     are the parts of the two areas (0-1) that the common region covers. `missed`: measured miss rates by kind of edit.
+    `picture`: the SHA-256 of a drawing of the region, in the work too where that is on record and may be named.
     """
 
     found: bool
@@ -29,6 +30,7 @@ class CopyFact(msgspec.Struct, frozen=True, kw_only=True):
     details: int = 0
     mirrored: bool = False
     missed: dict[str, float] = msgspec.field(default_factory=dict)
+    picture: str | None = None
 
 
 class StyleFact(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +76,8 @@ class WorkFact(msgspec.Struct, frozen=True, kw_only=True):
 class OtherWork(msgspec.Struct, frozen=True, kw_only=True):
     """A work on record under another artist that the image shows, by its pixels or as a whole by geometry.
 
-    `same_picture`: it has the named work's pixels too, under another artist.
+    `same_picture`: it has the named work's pixels too. `work_id` None: a protected work, whose artist is told nobody,
+    not even by what follows from it.
     """
 
     work_id: str | None

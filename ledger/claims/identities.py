@@ -50,8 +50,9 @@ def _malformed(email: str) -> BadRequest:
     )
 
 
-def new_link(session: Session, email: str, now: dt.datetime) -> str:
-    """A token that signs `email` in once, within LINK_LIFE; what is returned is stored nowhere.
+def new_link(session: Session, email: str, now: dt.datetime, page: str | None = None) -> str:
+    """A token that signs `email` in once, within LINK_LIFE; what is returned is stored nowhere. `page`: a path of this
+    site that whoever asks came from.
 
     The answer is the same for known and unknown addresses. Raises LedgerError `links_too_many` (429).
     """
@@ -70,9 +71,16 @@ def new_link(session: Session, email: str, now: dt.datetime) -> str:
             next_step="use the newest of them, or wait an hour",
         )
     token = secrets.token_urlsafe(32)
-    session.add(SignInLink(token_sha256=digest(token), email=email, created_at=now, expires_at=now + LINK_LIFE))
+    session.add(
+        SignInLink(token_sha256=digest(token), email=email, page=page, created_at=now, expires_at=now + LINK_LIFE)
+    )
     session.flush()
     return token
+
+
+def page_of(session: Session, token: str) -> str | None:
+    """The page that whoever asked for this link came from."""
+    return session.scalar(sa.select(SignInLink.page).where(SignInLink.token_sha256 == digest(token)))
 
 
 def sign_in(session: Session, token: str, now: dt.datetime) -> str:

@@ -116,11 +116,16 @@ def _train_at(session: Session, work: Work, at: dt.datetime | None) -> tuple[boo
 def others_identical(
     same: list[NamedWork], named: NamedWork | None, claimant: str, pixel_sha256: bytes
 ) -> list[OtherWork]:
-    """Of works with the image's pixels, those under another artist than the named work's (else: than the claimant)."""
+    """Of works with the image's pixels, those under another artist than the named work's (else: than the claimant).
+
+    A protected one is another's whoever claims: if it depended on a name, claims would tell whose it is.
+    """
     own = claimant if named is None else named.artist
     is_named = named is not None and named.work.pixel_sha256 == pixel_sha256
     return [
         OtherWork(work_id=str(each.work.id) if each.work.grant_name else None, by="identity", same_picture=is_named)
         for each in same
-        if not same_name(each.artist, own) and each.work.grant_compare
+        if each.work.grant_compare
+        and (named is None or each.work.id != named.work.id)
+        and not (each.work.grant_name and same_name(each.artist, own))
     ]

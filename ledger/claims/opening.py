@@ -10,15 +10,16 @@ from sqlalchemy.orm import Session
 
 from attribution.fingerprints import Fingerprints, fingerprint
 from ledger import jobs
+from ledger.artists import links
 from ledger.claims import moving, on_record
 from ledger.claims.facts import Kind
 from ledger.claims.on_record import NamedWork
 from ledger.claims.steps import ENDED
 from ledger.database.tables.claims import Claim, ClaimStep, Identity
 from ledger.database.tables.records import Record
+from ledger.database.tables.works import Work
 from ledger.errors import BadRequest, Conflict, LedgerError, NotFound
 from ledger.runtime import Runtime
-from models.images import Limits, decode
 
 KINDS: tuple[Kind, ...] = ("mine", "copies", "style", "unconsented")
 MAX_NAME_CHARS, MAX_WORDS_CHARS = 200, 4000
@@ -76,7 +77,8 @@ def open_claim(
     """Put the claim on record, and into the queue of what is to be examined; `identity_id` None: by the operator.
 
     Raises BadRequest `claim_malformed`, NotFound `record_unknown` or `work_unknown`, ImageError for a file that is no
-    image, LedgerError `claims_too_many` (429), Conflict `claim_exists`. Nothing is stored then.
+    image, LedgerError `claims_too_many` (429)
+    or `record_claims_too_many` (429), Conflict `claim_exists`. Nothing is stored then.
     """
     check(wish, runtime.clock().date())
     # Decoded before the transaction: whoever sends the largest images holds no row and no connection by it.
@@ -87,7 +89,9 @@ def open_claim(
         if identity_id is not None:
             _within_limits(session, runtime, identity_id)
         about, image = _image(session, wish, seen_image)
-        work_id, shown_work, work = _work(session, runtime, wish, seen_work)
+        work_id, shown_work, work = _work(session, runtime, wish, seen_work, identity_id)
+        if identity_id is not None and about is not None:
+            _not_flooded(session, runtime, identity_id, about, work_id)
         _not_twice(session, identity_id, wish.kind, about, work_id)
         document = Opening(
             claim_id=str(claim_id),
@@ -179,6 +183,33 @@ def _within_limits(session: Session, runtime: Runtime, identity_id: uuid.UUID) -
         )
 
 
+def _not_flooded(
+    session: Session, runtime: Runtime, identity_id: uuid.UUID, about: uuid.UUID, work_id: uuid.UUID | None
+) -> None:
+    """So many claims a day on one record: a script has as many addresses of mail as it likes. Whoever acts for the
+    artist of the work named is not kept out by others' claims."""
+    session.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(str(about), 0))))
+    limit = runtime.settings.claims_per_record
+    since = runtime.clock() - A_DAY
+    opened = session.scalars(
+        sa.select(sa.func.count())
+        .select_from(Claim)
+        .join(ClaimStep, sa.and_(ClaimStep.claim_id == Claim.id, ClaimStep.number == 0))
+        .where(Claim.about == about, ClaimStep.by_role == "claimant", ClaimStep.created_at > since)
+    ).one()
+    if opened < limit:
+        return
+    named = session.get(Work, work_id) if work_id is not None else None
+    if named is not None and links.acts_for(session, identity_id, named.artist_id):
+        return
+    raise LedgerError(
+        f"{opened} claims were opened on this record in the last day, and at most {limit} are taken",
+        code="record_claims_too_many",
+        status=429,
+        next_step="wait a day; or show first that the artist's page is yours, which others' claims cannot keep out",
+    )
+
+
 def _image(session: Session, wish: Wish, found: Fingerprints | None) -> tuple[uuid.UUID | None, Seen]:
     """The record claimed on and what its picture is known by. A file is taken for the earliest record of its pixels."""
     if found is not None:
@@ -200,15 +231,22 @@ def _image(session: Session, wish: Wish, found: Fingerprints | None) -> tuple[uu
 
 
 def _work(
-    session: Session, runtime: Runtime, wish: Wish, found: Fingerprints | None
+    session: Session, runtime: Runtime, wish: Wish, found: Fingerprints | None, identity_id: uuid.UUID | None
 ) -> tuple[uuid.UUID | None, str | None, Seen | None]:
     """(id, id to be shown, what it is known by) of the work on record, also where its very picture was handed in.
 
-    Where several are, the one credited to the claimant goes first.
+    Where several are, the one credited to the claimant goes first. A protected work is there for the operator and for
+    whoever acts for its artist; for others it reads like one that never was, whatever name they claim under.
     """
+
+    def is_there(named: NamedWork) -> bool:
+        if named.work.grant_name or identity_id is None:
+            return True
+        return links.acts_for(session, identity_id, named.work.artist_id)
+
     if wish.work_id is not None:
         named = on_record.named_work(session, wish.work_id)
-        if named is None:
+        if named is None or not is_there(named):
             raise NotFound(
                 f"no work {wish.work_id}", code="work_unknown", next_step="hand in the work's file instead of an id"
             )
@@ -220,8 +258,9 @@ def _work(
         pixel_sha256=bytes.fromhex(found.pixel_sha256),
         background=runtime.settings.background,
     )
-    own = [each for each in same if on_record.same_name(each.artist, wish.claimant)]
-    first = next(iter([*own, *same]), None)
+    there = [each for each in same if is_there(each)]
+    own = [each for each in there if on_record.same_name(each.artist, wish.claimant)]
+    first = next(iter([*own, *there]), None)
     return (None, None, Seen.of(found)) if first is None else _on_record(first)
 
 
@@ -233,7 +272,7 @@ def _on_record(named: NamedWork) -> tuple[uuid.UUID, str | None, Seen | None]:
 
 
 def _fingerprint(runtime: Runtime, data: bytes) -> Fingerprints:
-    return fingerprint(data, decode(data, Limits(max_bytes=runtime.settings.max_upload_bytes)).pixels)
+    return fingerprint(data, runtime.files.decode(data).pixels)
 
 
 def _not_twice(

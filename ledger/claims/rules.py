@@ -168,7 +168,7 @@ def _made_here(facts: Facts) -> str | None:
 def _another_work(facts: Facts) -> str | None:
     if facts.work.on_record and _shows(facts):
         return None  # several artists on record: that is withheld, not contradicted
-    named = [each for each in facts.others if not each.same_picture]
+    named = [each for each in facts.others if each.work_id is not None and not each.same_picture]
     if not named:
         return None
     first = named[0]
@@ -209,6 +209,8 @@ def _off_record(facts: Facts) -> str | None:
 def _several_artists(facts: Facts) -> str | None:
     if not (facts.work.on_record and _shows(facts) and facts.others):
         return None
+    if all(each.work_id is None for each in facts.others):
+        return "The image also is a protected work on record; whose that is, the ledger does not say."
     return "The image also is a work on record under another artist; whose it is, the ledger does not say."
 
 
@@ -293,8 +295,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "another_work", "contradicts", ("mine",),
-        "The image is another work, on record under another artist, by its pixels or as a whole by geometry; and it"
-        " does not show a work on record that the claimant names.", _another_work,
+        "The image is another work that may be named, on record under another artist, by its pixels or as a whole by"
+        " geometry; and it does not show a work on record that the claimant names.", _another_work,
     ),
     Rule(
         "work_is_anothers", "contradicts", ALL,
@@ -309,7 +311,7 @@ RULES: tuple[Rule, ...] = (
     Rule("work_off_record", "withholds", ALL, "The work is not in the collection; it was only handed in.", _off_record),
     Rule(
         "several_artists", "withholds", SHOWN,
-        "The image is also a work on record under another artist.", _several_artists,
+        "The image is also a work on record under another artist, or a protected one.", _several_artists,
     ),
     Rule("part_only", "withholds", ("mine",), f"Less than {WHOLE:.0%} of the image shows the work.", _part_only),
     Rule("no_match", "notes", ALL, "No copy was found; with the measured miss rates.", _no_match),

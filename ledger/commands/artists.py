@@ -10,6 +10,7 @@ from ledger.artists import links
 from ledger.commands.frame import Invocation, answer_json, json_option, out
 from ledger.commands.work import founded, logged
 from ledger.database.tables.artists import ArtistLink
+from ledger.times import day
 
 EXAMPLE = "0190e7a2-7c3b-7d1e-9f00-3c5a1b2d4e6f 0190e7a2-8b11-7c22-8d33-4e44f5a5b6c6"
 
@@ -66,7 +67,7 @@ def list_links(invocation: Invocation, as_json: bool) -> None:
         answer_json({"links": [{"artist": str(row[0]), "identity": str(row[1])} for row in rows]})
         return
     for row in rows:
-        out().print(f"{row.artist_id}  {row.identity_id}  {row.created_at:%Y-%m-%d}")
+        out().print(f"{row.artist_id}  {row.identity_id}  {day(row.created_at.isoformat())}")
     if not rows:
         out().print("nobody is linked to an artist")
 

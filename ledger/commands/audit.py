@@ -5,13 +5,11 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 import msgspec
 import rich_click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ledger.audit.auditor import Reading
 from ledger.audit.fetch import HttpLog
@@ -19,10 +17,9 @@ from ledger.audit.state import only_one
 from ledger.audit.trust import Trust
 from ledger.audit.watch import Auditor, Metrics, Told
 from ledger.commands.frame import BAD_ANSWER, answer_json, end, err, json_option, out, resume_with, shown
+from ledger.commands.progress import Stages
 from ledger.errors import BadRequest
 from ledger.log.policy import load_policy
-
-PLAIN_SECONDS = 5.0
 
 
 @rich_click.command(epilog="Example: lawful audit https://example.org/log/2026/ --log-key VKEY --state example.json")
@@ -109,7 +106,8 @@ def audit(
             stack.enter_context(only_one(state_path))
         auditor = Auditor(log, trust, state_path, reading, max_age)
         if watch is None:
-            with _progress() as auditor.progress:
+            with Stages() as stages:
+                auditor.progress = lambda done, total: stages.show("leaves", done, total)
                 told = auditor.once()
             if as_json:
                 answer_json(told)
@@ -133,25 +131,6 @@ def _statement_key(text: str) -> bytes:
             next_step="Give the 64 hex digits of the 32-byte public key.",
         )
     return bytes.fromhex(text)
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, a line every few seconds elsewhere; both on stderr."""
-    console = err()
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-    said = time.monotonic()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("leaves", total=None)
-
-        def show(done: int, total: int) -> None:
-            nonlocal said
-            bar.update(task, completed=done, total=total)
-            if not console.is_terminal and time.monotonic() - said > PLAIN_SECONDS:
-                said = time.monotonic()
-                console.print(f"{done} of {total} leaves")
-
-        yield show
 
 
 # ---- for people ----------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from ledger import auditors
 from ledger.auditors import SCOPES, Scope
 from ledger.commands.frame import Invocation, answer_json, json_option, out, shown
 from ledger.commands.work import founded
+from ledger.times import day
 
 
 @rich_click.group()
@@ -64,7 +65,11 @@ def auditor_list(invocation: Invocation, as_json: bool) -> None:
         )
         return
     for each in found:
-        end = f"revoked {each.revoked_at:%Y-%m-%d}" if each.revoked_at else f"until {each.expires_at:%Y-%m-%d}"
+        end = (
+            f"revoked {day(each.revoked_at.isoformat())}"
+            if each.revoked_at
+            else f"until {day(each.expires_at.isoformat())}"
+        )
         out().print(f"{each.id}  {end}  {','.join(each.scopes)}  {shown(each.label)}", soft_wrap=True)
 
 

@@ -19,6 +19,7 @@ from ledger.commands.files import read_image
 from ledger.commands.frame import BAD_ANSWER, Invocation, answer_json, end, json_option, out, resume_with, shown
 from ledger.commands.work import do, founded
 from ledger.credentials.read import trust_list
+from ledger.decoding.reading import InThisProcess
 from ledger.errors import BadRequest
 from ledger.file_proof import Trust
 from ledger.keys.ring import load_anchors
@@ -27,6 +28,7 @@ from ledger.log.policy import load_policy
 from ledger.lookup import Candidate, LogPlace, RecordView
 from ledger.runtime import utc_now
 from ledger.settings import Settings
+from ledger.times import moment
 from ledger.verdict import Answers
 from ledger.verify import Verification
 from ledger.verify import verify as look_at
@@ -169,7 +171,7 @@ def _offline(settings: Settings, data: bytes, trust: Trust, roots_pem: str) -> V
         policy=trust.policy,
         examine=None,
         now=utc_now(),
-        limits=Limits(max_bytes=settings.max_upload_bytes),
+        files=InThisProcess(Limits(max_bytes=settings.max_upload_bytes)),
     )
 
 
@@ -290,7 +292,9 @@ def print_verification(found: Verification) -> None:
 def _print_records(records: list[RecordView], candidates: list[Candidate]) -> None:
     console = out()
     for record in records:
-        console.print(f"\nrecord {record.id}  {record.kind}, {record.state}, {record.created_at[:19]}", soft_wrap=True)
+        console.print(
+            f"\nrecord {record.id}  {record.kind}, {record.state}, {moment(record.created_at)}", soft_wrap=True
+        )
         for label, value in _facts(record).items():
             console.print(f"  {label:<9} {shown(value)}", soft_wrap=True)
     for candidate in candidates:

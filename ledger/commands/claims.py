@@ -20,6 +20,7 @@ from ledger.commands.work import founded, logged
 from ledger.errors import Conflict
 from ledger.log import entries
 from ledger.runtime import Runtime
+from ledger.times import moment
 
 _words = rich_click.option("--words", required=True, help="What is to be said; it is shown beside the decision.")
 
@@ -120,7 +121,7 @@ def list_claims(invocation: Invocation, about: uuid.UUID | None, as_json: bool) 
         answer_json({"claims": found})
         return
     for each in found:
-        out().print(f"{each.id}  {each.created_at[:19]}  {each.kind:<11} {each.state:<9} {each.outcome or ''}")
+        out().print(f"{each.id}  {moment(each.created_at):<31}  {each.kind:<11} {each.state:<9} {each.outcome or ''}")
     if not found:
         out().print("nobody has claimed anything")
 
@@ -254,4 +255,4 @@ def _print(found: ClaimView) -> None:
         line(f"  its examination failed {found.failures} times so far; the worker's log says why, and tries again")
     for step in found.steps:
         where = "on its way into the log" if step.index is None else f"entry {step.index}"
-        line(f"  {step.at[:19]} {step.state:<9} by the {step.by_role}, {where}")
+        line(f"  {moment(step.at):<31} {step.state:<9} by the {step.by_role}, {where}")

@@ -13,6 +13,7 @@ from pydantic_core import PydanticUndefined
 from ledger.cli import main
 from ledger.commands import frame
 from ledger.commands.error_codes import ROOT, error_codes
+from ledger.reports.claim_schema import claim_report_schema
 from ledger.reports.schema import report_schema
 from ledger.settings import Settings
 from ledger.web.access import ACCESS
@@ -118,8 +119,14 @@ def report_reference() -> str:
     return json.dumps(report_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
+def claim_report_reference() -> str:
+    """The JSON Schema of the report on a claim."""
+    return json.dumps(claim_report_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
 REFERENCES = {
     "report.schema.json": report_reference,
+    "claim-report.schema.json": claim_report_reference,
     "cli.md": cli_reference,
     "settings.md": settings_reference,
     "errors.md": errors_reference,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("evaluation"),
     show_default=True,
-    help="Folder for <suite>.json and <suite>.svg; what it holds of this suite is replaced.",
+    help="Folder for <suite>.json, <suite>.svg and pictures; what it holds of this suite is replaced.",
 )
 @json_option
 @click.pass_obj
@@ -48,6 +48,7 @@ def evaluate(
     figure that misses its target is marked, and ends the command well all the same: it was measured.
     """
     typed = [suite, *([] if folder is None else [str(folder)]), *([] if sample is None else ["--sample", str(sample)])]
+    pictures: dict[str, bytes] = {}
     with Stages() as stages:
         result, passed_over = lab.evaluate(
             suite,
@@ -56,16 +57,18 @@ def evaluate(
             sample=sample,
             seed=seed,
             progress=stages.show,
+            keep=pictures.__setitem__,
             command=" ".join(["lawful evaluate", *typed, "--seed", str(seed)]),
         )
-    paths = lab.written(result, folder_out)
+    paths = lab.written(result, pictures, folder_out)
     for line in passed_over:
         err().print(f"passed over {shown(line)}")
     if as_json:
         answer_json({"files": [str(path) for path in paths], "result": result})
         return
     _show(result)
-    out().print(f"{shown(paths[0])}\n{shown(paths[1])}", soft_wrap=True)
+    for path in paths:
+        out().print(shown(path), soft_wrap=True)
 
 
 def _show(result: "Result") -> None:
@@ -74,13 +77,13 @@ def _show(result: "Result") -> None:
     console.print(
         f"{shown(data.name)}: {data.works} works by {data.artists} artists, {result.seconds:.0f} s", soft_wrap=True
     )
-    methods = list(dict.fromkeys(figure.method for figure in result.figures))
     for group in dict.fromkeys(figure.group for figure in result.figures):
+        here = [figure for figure in result.figures if figure.group == group]
+        methods = list(dict.fromkeys(figure.method for figure in here))
         table = Table(title=shown(group) or None, title_justify="left", show_edge=False)
         table.add_column("", overflow="fold")
         for method in [*methods, "trials", "target"]:
             table.add_column(shown(method), justify="right", overflow="fold")
-        here = [figure for figure in result.figures if figure.group == group]
         for name in dict.fromkeys(figure.name for figure in here):
             by_method = {figure.method: figure for figure in here if figure.name == name}
             first = next(iter(by_method.values()))

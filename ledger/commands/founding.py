@@ -1,10 +1,13 @@
 """`lawful init` and `lawful keys`: a ledger is founded once; its public keys may be shown to anyone, any time."""
 
+import uuid
 from typing import Any, get_args
 
 import click
+import msgspec
 import rich_click
 
+from ledger.api_keys import ROLES, Role
 from ledger.commands.frame import Invocation, answer_json, err, json_option, out, shown
 from ledger.keys.provider import load_provider
 from ledger.keys.ring import KeyRing, Use, init_keys, keys_of, load_anchors
@@ -94,27 +97,48 @@ def keys_anchor(invocation: Invocation, as_json: bool) -> None:
 @click.argument("name")
 @rich_click.option(
     "--role",
-    type=click.Choice(["submitter", "auditor"]),
+    type=click.Choice(ROLES),
     default="submitter",
     show_default=True,
-    help="A submitter writes; an auditor sees how the ledger stands, and writes nothing.",
+    help="submitter: writes. operator: writes, and sees how the ledger stands. auditor: sees that, and writes nothing."
+    " admin: sees it, and makes and revokes API keys.",
 )
 @rich_click.option("--generator", help="Their stamps that declare exactly this model may say that AI made the image.")
 @json_option
 @click.pass_obj
-def keys_api(invocation: Invocation, name: str, role: str, generator: str | None, as_json: bool) -> None:
+def keys_api(invocation: Invocation, name: str, role: Role, generator: str | None, as_json: bool) -> None:
     """Make an API key for NAME, who may then use this ledger over HTTP as ROLE says. It is shown once.
 
-    For a NAME that is known already it is one key more, with the same rights.
+    For a NAME that is known already it is one key more, with the same rights: to replace a key, make the next one, hand
+    it over, then revoke the old one. An entry of the log tells of it, without the name.
     """
-    from ledger.commands.work import api_key_for, founded
+    from ledger import api_keys
+    from ledger.commands import work
 
-    with founded(invocation.settings()) as runtime, runtime.sessions.begin() as session:
-        key = api_key_for(session, name, generator, role)
+    with work.founded(invocation.settings()) as runtime, work.logged(runtime), runtime.sessions.begin() as session:
+        key_id, key = api_keys.make(session, runtime, name, role, "made by lawful keys api", generator)
     if as_json:
-        answer_json({"name": name, "role": role, "generator": generator, "api_key": key})
+        answer_json({"id": str(key_id), "name": name, "role": role, "generator": generator, "api_key": key})
     else:
-        out().print(f"API key  {key}  (shown only now)", soft_wrap=True)
+        out().print(f"API key  {key}  (shown only now)\nid       {key_id}", soft_wrap=True)
+
+
+@keys.command("list", epilog="Example: lawful keys list")
+@json_option
+@click.pass_obj
+def keys_list(invocation: Invocation, as_json: bool) -> None:
+    """Show all API keys by id, with their holders and roles; a key itself is not kept and cannot be shown."""
+    from ledger import api_keys
+    from ledger.commands.work import founded
+
+    with founded(invocation.settings()) as runtime, runtime.sessions() as session:
+        found = api_keys.keys(session)
+    if as_json:
+        answer_json([msgspec.to_builtins(each) for each in found])
+        return
+    for each in found:
+        end = f"revoked {each.revoked_at:%Y-%m-%d}" if each.revoked_at else f"since {each.created_at:%Y-%m-%d}"
+        out().print(f"{each.id}  {end}  {each.role}  {shown(each.name)}  {shown(each.label)}", soft_wrap=True)
 
 
 @keys.command("register", epilog='Example: lawful keys register "studio north" PUBLIC_KEY')
@@ -142,24 +166,29 @@ def keys_register(invocation: Invocation, name: str, public_key: str, as_json: b
         err().print("It was registered before; nothing was changed.")
 
 
-@keys.command("revoke", epilog="Example: lawful keys revoke KID")
-@click.argument("kid")
+@keys.command("revoke", epilog="Example: lawful keys revoke 01990000-0000-7000-8000-000000000000")
+@click.argument("key")
 @json_option
 @click.pass_obj
-def keys_revoke(invocation: Invocation, kid: str, as_json: bool) -> None:
-    """Take no more statements that the submitter's key KID (64 hex digits) signs. An entry of the log says so.
+def keys_revoke(invocation: Invocation, key: str, as_json: bool) -> None:
+    """End a key of somebody's at once: an API key by its id (`lawful keys list`), or a submitter's signing key by its
+    KID (64 hex digits). An entry of the log says so.
 
-    What it signed before stands, and stays verifiable. A key that was revoked is never registered again.
+    What was done with it before stands, and stays verifiable. A signing key that was revoked is never registered again.
     """
-    from ledger import submissions
+    from ledger import api_keys, submissions
     from ledger.commands import work
 
+    api_key = _uuid(key)
     with work.founded(invocation.settings()) as runtime, work.logged(runtime), runtime.sessions.begin() as session:
-        announced = submissions.revoke_key(session, runtime, submissions.parse_hex_key(kid))
+        if api_key is not None:
+            new = api_keys.revoke(session, runtime, api_key)
+        else:
+            new = submissions.revoke_key(session, runtime, submissions.parse_hex_key(key)) is not None
     if as_json:
-        answer_json({"kid": kid, "new": announced is not None})
+        answer_json({"id" if api_key is not None else "kid": key, "new": new})
     else:
-        out().print("It is revoked." if announced is not None else "It was revoked before; nothing was changed.")
+        out().print("It is revoked." if new else "It was revoked before; nothing was changed.")
 
 
 @keys.command("rotate", epilog="Example: lawful keys rotate credential")
@@ -222,3 +251,11 @@ def _show(ring: KeyRing, as_json: bool) -> None:
         return
     for name, value in public.items():
         out().print(f"{name.replace('_', ' '):<20} {shown(value)}", soft_wrap=True)
+
+
+def _uuid(text: str) -> uuid.UUID | None:
+    """An API key's id has dashes, a signing key's has none."""
+    try:
+        return uuid.UUID(text) if "-" in text else None
+    except ValueError:
+        return None

@@ -19,7 +19,8 @@ from ledger.errors import BadRequest
 from ledger.lookup import RecordView
 from ledger.runtime import Runtime
 from ledger.sources import Grants
-from models.images import Limits, decode
+
+MOST_WORDS = 10
 
 _timeout = rich_click.option(
     "--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds to wait."
@@ -181,9 +182,9 @@ def stamp(
     settings = invocation.settings()
     check_writable(output, force=force)
     data = read_image(file, settings.max_upload_bytes)
-    image = decode(data, Limits(max_bytes=settings.max_upload_bytes))
     key = idempotency_key or str(uuid.uuid4())
     with founded(settings) as runtime:
+        image = runtime.files.decode(data)
         with runtime.sessions.begin() as session:
             record_id = issue.accept_stamp(
                 session,
@@ -205,7 +206,7 @@ def _hand_over(runtime: Runtime, record_id: uuid.UUID, output: Path, force: bool
     """Write the issued file where the user wants it, and say what it is."""
     with runtime.sessions() as session:
         key, _ = lookup.file_key(session, record_id)
-        record = lookup.by_id(session, record_id)
+        record = lookup.for_its_owner(session, record_id)
         evidence = msgspec.convert(msgspec.json.decode(lookup.report(session, record_id))["evidence"], Evidence)
     write_whole(output, runtime.storage.get(key), force=force)
     page = f"{runtime.settings.public_url}/r/{record.file_sha256}"
@@ -225,8 +226,16 @@ def _hand_over(runtime: Runtime, record_id: uuid.UUID, output: Path, force: bool
     out().print(f"{shown(output)}  {_said(record)}", soft_wrap=True)
     out().print(f"record {record.id}\npage   {page}", soft_wrap=True)
     out().print(shown(evidence.statement), soft_wrap=True)
+    if record.unknown_words:
+        err().print(f"warning: {_outside(record.unknown_words)}", soft_wrap=True)
     if evidence.gate is not None and evidence.gate.decision == "warn":
         err().print(f"warning: {shown(evidence.gate.text)} ({', '.join(evidence.gate.reasons)})", soft_wrap=True)
+
+
+def _outside(words: list[str]) -> str:
+    named = ", ".join(shown(word) for word in words[:MOST_WORDS])
+    more = f" and {len(words) - MOST_WORDS} more" if len(words) > MOST_WORDS else ""
+    return f"the generator never learned {named}{more}; what it drew for that is left to chance"
 
 
 def _said(record: RecordView) -> str:

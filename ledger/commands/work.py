@@ -6,16 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
-from uuid_utils.compat import uuid7
 
 from ledger import jobs
 from ledger.commands.frame import err
 from ledger.database.tables.log import LogOutbox
 from ledger.database.tables.principals import Principal
-from ledger.errors import BadRequest, Conflict, NotFound, Unavailable
-from ledger.genesis import OPERATOR, new_api_key
+from ledger.errors import NotFound, Unavailable
+from ledger.genesis import OPERATOR
 from ledger.runtime import Runtime, open_runtime, sequencing
 from ledger.settings import Settings
 
@@ -43,29 +41,6 @@ def operator(session: Session) -> uuid.UUID:
             "this ledger has no operator", code="ledger_missing", next_step="run `lawful init` again: it finishes"
         )
     return principal
-
-
-def api_key_for(session: Session, name: str, generator: str | None, role: str = "submitter") -> str:
-    """A new key for `name`, who is made when unknown. A role or generator that is registered is never changed by this.
-
-    Raises BadRequest `submitter_name`, Conflict `submitter_differs`.
-    """
-    if not name.strip() or len(name) > 200 or not name.isprintable():
-        raise BadRequest(
-            f"name: one line of 1 to 200 characters is wanted, {len(name)} were given",
-            code="submitter_name",
-            next_step="name whoever will hold the key",
-        )
-    values = {"id": uuid7(), "name": name, "role": role, "generator": generator}
-    session.execute(insert(Principal).values(values).on_conflict_do_nothing(index_elements=["name"]))
-    known = session.execute(sa.select(Principal).where(Principal.name == name)).scalar_one()
-    if (known.generator, known.role) != (generator, role):
-        raise Conflict(
-            f"{name} is registered as {known.role} with {known.generator or 'no generator'}",
-            code="submitter_differs",
-            next_step="name the same role and generator, or use another name for another one",
-        )
-    return new_api_key(session, known.id, "made by lawful keys api")
 
 
 @contextmanager

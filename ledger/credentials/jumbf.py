@@ -28,14 +28,14 @@ _HARD_BINDINGS = ("c2pa.hash.data", "c2pa.hash.boxes", "c2pa.hash.bmff")
 class Claim:
     """The newest manifest of a store: its label, the sha256 of its claim's CBOR, the hash its hard binding states.
 
-    `data_hash` is what the claim says of the file, not what the file hashes to. `certificate_sha256` is the fingerprint
-    of the certificate (DER) that the signature names first; whether its key signed is the SDK's to say.
+    `data_hash` is what the claim says of the file, not what the file hashes to. `certificate` is the one (DER) that
+    the signature names first; whether its key signed is the SDK's to say.
     """
 
     manifest_urn: str
     claim_sha256: str
     data_hash: str | None
-    certificate_sha256: str | None = None
+    certificate: bytes | None = None
 
 
 def manifest_stores(data: bytes) -> list[bytes]:
@@ -101,7 +101,7 @@ def _claim(label: str, manifest: bytes) -> Claim | None:
     claim_sha256 = hashlib.sha256(_content(claims[0], b"cbor")).hexdigest()
     signatures = [box for name, box in children if name == "c2pa.signature"]
     certificate = _certificate(_content(signatures[0], b"cbor")) if len(signatures) == 1 else None
-    return Claim(label, claim_sha256, data_hash, hashlib.sha256(certificate).hexdigest() if certificate else None)
+    return Claim(label, claim_sha256, data_hash, certificate)
 
 
 def _certificate(signature: bytes) -> bytes | None:

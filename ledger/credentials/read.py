@@ -22,7 +22,7 @@ import c2pa  # type: ignore[import-untyped]
 from cryptography import x509
 
 from ledger.credentials.answers import Answers, Content, Ingredients, Signature, Signer, all_codes, answer
-from ledger.credentials.jumbf import manifest_stores, newest_claim
+from ledger.credentials.jumbf import Claim, manifest_stores, newest_claim
 from ledger.credentials.write import ATTRIBUTION_ASSERTION, LEDGER_ASSERTION, NO_NETWORK, TRUST_CONFIG
 from ledger.errors import BadRequest
 
@@ -119,10 +119,11 @@ def _reading(
     own = _mapping(manifests.get(active))  # the SDK leaves out one whose statements it cannot render, but judges it
     results = _mapping(manifest.get("validation_results"))
     answers = answer(results, manifests, active)
-    certificate = _certificate(reader, active)
-    expires = _time(_mapping(certificate.get("validity")).get("notAfter"))
-    answers = _expire(answers, expires, now)
     claim = newest_claim(stores[0]) if stores else None
+    if claim is not None and claim.manifest_urn != active:
+        claim = None
+    expires = _expires(reader, active, claim)
+    answers = _expire(answers, expires, now)
     signature = _mapping(own.get("signature_info"))
     generators = own.get("claim_generator_info")
     generator = _mapping(generators[0]) if isinstance(generators, list) and generators else {}
@@ -135,9 +136,9 @@ def _reading(
         codes=all_codes(results, manifests),
         validation_state=_shown(manifest.get("validation_state")),
         manifest_urn=_shown(active),
-        claim_sha256=claim.claim_sha256 if claim and claim.manifest_urn == active else None,
-        data_hash=claim.data_hash if claim and claim.manifest_urn == active else None,
-        certificate_sha256=claim.certificate_sha256 if claim and claim.manifest_urn == active else None,
+        claim_sha256=claim.claim_sha256 if claim else None,
+        data_hash=claim.data_hash if claim else None,
+        certificate_sha256=hashlib.sha256(claim.certificate).hexdigest() if claim and claim.certificate else None,
         signer_name=_shown(signature.get("issuer") or signature.get("common_name")),
         signed_at=_shown(signature.get("time")) if answers.timestamped else None,
         certificate_expires=expires,
@@ -156,15 +157,19 @@ def _expire(answers: Answers, expires: datetime | None, now: datetime) -> Answer
     return answers
 
 
-def _certificate(reader: c2pa.Reader, active: str) -> Mapping[str, Any]:
-    """The signing certificate's names and dates: only the crJSON rendering has the dates."""
+def _expires(reader: c2pa.Reader, active: str, claim: Claim | None) -> datetime | None:
+    """When the signing certificate runs out. Where it was not found in the file, only the SDK's crJSON rendering says
+    so, which takes as long as the rest of the reading's JSON together."""
     try:
+        if claim is not None and claim.certificate is not None:
+            return x509.load_der_x509_certificate(claim.certificate).not_valid_after_utc
         for manifest in json.loads(reader.crjson())["manifests"]:
             if manifest.get("label") == active:
-                return _mapping(_mapping(manifest.get("signature")).get("certificateInfo"))
+                certificate = _mapping(_mapping(manifest.get("signature")).get("certificateInfo"))
+                return _time(_mapping(certificate.get("validity")).get("notAfter"))
     except (c2pa.C2paError, ValueError, KeyError, TypeError, AttributeError):
         pass
-    return {}
+    return None
 
 
 def _assertion(manifest: Mapping[str, Any], label: str) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from ledger.embedding import parts, steps
 from ledger.embedding.parts import Place
 from ledger.embedding.sources import Shard
-from ledger.embedding.steps import Written
+from ledger.embedding.steps import Describing, Written
 from ledger.errors import BadRequest, Unavailable
 from ledger.seeing import Embedder
 from ledger.snapshots import Encoders
@@ -130,12 +130,13 @@ def _described(
 
     [number] = batch["id"]
     shard = msgspec.json.decode(ray.get(shared[0])[number], type=Shard)
-    yield from steps.described(
-        shard,
-        limit,
-        open_embedder().features,
-        lambda task, works: ray.get(claims.claim.remote(task, works)),
-    )
+
+    def claim(task: bytes, works: Sequence[bytes]) -> list[bool]:
+        ours: list[bool] = ray.get(claims.claim.remote(task, works))
+        return ours
+
+    with steps.decoders(limit) as files:
+        yield from steps.described(shard, Describing(limit, files.decode, open_embedder().features, claim))
 
 
 class _Encoding:

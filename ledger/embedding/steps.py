@@ -15,14 +15,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ledger.decoding.decoders import Decoders
 from ledger.embedding import parts
 from ledger.embedding.parts import Place
 from ledger.embedding.sources import Picture, Shard, read
-from ledger.seeing import BATCH_PIXELS, BATCH_WORKS, Embedder, describe
+from ledger.seeing import BATCH_PIXELS, BATCH_WORKS, Embedder, Pixels, describe
 from ledger.snapshots import Encoders
 from ledger.sources import BadFile, Facts
 from models.errors import ImageError
-from models.images import encode_preview
+from models.images import DecodedImage, Limits, encode_preview
 
 PART_WORKS = 256  # in one file: about 30 MB, mostly local features; what a run loses at most when it is killed
 KNOWN = "known"
@@ -30,6 +31,16 @@ _STATE = [pa.field("code", pa.string()), pa.field("detail", pa.string())]
 DESCRIBED = pa.schema([*parts.WORK, *_STATE, pa.field("pixels", pa.large_binary())])
 
 Claim = Callable[[bytes, Sequence[bytes]], Sequence[bool]]
+
+
+@dataclass(frozen=True)
+class Describing:
+    """What it takes: the most bytes of a file, who decodes strangers' files, the local features, and what is to do."""
+
+    max_bytes: int
+    decode: Callable[[bytes], DecodedImage]
+    features: Callable[[Sequence[Pixels]], Sequence[bytes]]
+    claim: Claim
 
 
 class Claims:
@@ -66,32 +77,26 @@ class Written:
         return self.embedded + self.known + len(self.bad)
 
 
-def described(
-    shard: Shard, limit: int, features: Callable[[Sequence[np.ndarray]], Sequence[bytes]], claim: Claim
-) -> Iterator[pa.Table]:
+def described(shard: Shard, by: Describing) -> Iterator[pa.Table]:
     """Read and decode what is to do of a part of the source: tables as DESCRIBED, each of a batch at most."""
     held: list[Picture] = []
-    for picture in read(shard, limit):
+    for picture in read(shard, by.max_bytes):
         held.append(picture)
         if len(held) == BATCH_WORKS:
-            yield from _described(held, limit, features, claim)
+            yield from _described(held, by)
             held = []
-    yield from _described(held, limit, features, claim)
+    yield from _described(held, by)
 
 
-def _described(
-    pictures: Sequence[Picture], limit: int, features: Callable[[Sequence[np.ndarray]], Sequence[bytes]], claim: Claim
-) -> Iterator[pa.Table]:
+def _described(pictures: Sequence[Picture], by: Describing) -> Iterator[pa.Table]:
     names = [work_name(each[0].artist, _sha256(each[1])) for each in pictures if not isinstance(each, BadFile)]
     said = [each.path if isinstance(each, BadFile) else each[0].name for each in pictures]
     task = hashlib.sha256("\0".join(said).encode() + b"".join(names)).digest()[:16]
-    ours = iter(claim(task, names) if names else ())
+    ours = iter(by.claim(task, names) if names else ())
     rows: list[dict[str, Any]] = []
     pixels = 0
     for each in pictures:
-        row = (
-            _bad(each) if isinstance(each, BadFile) else _row(*each, limit, features) if next(ours) else _known(each[0])
-        )
+        row = _bad(each) if isinstance(each, BadFile) else _row(*each, by) if next(ours) else _known(each[0])
         rows.append(row)
         pixels += len(row.get("pixels", b"")) // 3
         if pixels >= BATCH_PIXELS:
@@ -101,14 +106,12 @@ def _described(
         yield pa.Table.from_pylist(rows, DESCRIBED)
 
 
-def _row(
-    facts: Facts, data: bytes, limit: int, features: Callable[[Sequence[np.ndarray]], Sequence[bytes]]
-) -> dict[str, Any]:
+def _row(facts: Facts, data: bytes, by: Describing) -> dict[str, Any]:
     try:
-        work, pixels = describe(facts, data, limit)
+        work, pixels = describe(facts, data, by.decode)
     except ImageError as error:
         return _bad(BadFile(facts.name, error.code, error.detail))
-    [seen] = features([pixels])
+    [seen] = by.features([pixels])
     return {**parts.row_of(work), "features": seen, "preview": encode_preview(pixels), "pixels": pixels.tobytes()}
 
 
@@ -122,7 +125,7 @@ def _known(facts: Facts) -> dict[str, Any]:
 
 def encoded(table: pa.Table, embedder: Embedder) -> pa.Table:
     """Put vectors in the place of pixels: a binary column for each encoder, (dim,) binary16 in each row."""
-    images: dict[int, np.ndarray] = {}
+    images: dict[int, Pixels] = {}
     for number, (data, height, width) in enumerate(zip(table["pixels"], table["height"], table["width"], strict=True)):
         if data.is_valid:
             images[number] = np.frombuffer(data.as_buffer(), np.uint8).reshape(height.as_py(), width.as_py(), 3)
@@ -139,7 +142,7 @@ def encoded(table: pa.Table, embedder: Embedder) -> pa.Table:
     return table
 
 
-def _batches(images: dict[int, np.ndarray]) -> Iterator[list[int]]:
+def _batches(images: dict[int, Pixels]) -> Iterator[list[int]]:
     batch: list[int] = []
     pixels = 0
     for number, image in images.items():
@@ -183,11 +186,18 @@ def in_process(shards: Sequence[Shard], place: Place, limit: int, embedder: Embe
     """Do it all here, one part of the source after another; yields what became of each file's worth of pictures."""
     claims = Claims(finished(place, embedder.encoders))
     tables: list[pa.Table] = []
-    for shard in shards:
-        for table in described(shard, limit, embedder.features, claims.claim):
-            tables.append(encoded(table, embedder))
-            if sum(map(len, tables)) >= PART_WORKS:
-                yield written(pa.concat_tables(tables), place, embedder.encoders)
-                tables = []
+    with decoders(limit) as files:
+        by = Describing(limit, files.decode, embedder.features, claims.claim)
+        for shard in shards:
+            for table in described(shard, by):
+                tables.append(encoded(table, embedder))
+                if sum(map(len, tables)) >= PART_WORKS:
+                    yield written(pa.concat_tables(tables), place, embedder.encoders)
+                    tables = []
     if tables:
         yield written(pa.concat_tables(tables), place, embedder.encoders)
+
+
+def decoders(limit: int) -> Decoders:
+    """One process that opens strangers' files, under limits of the kernel."""
+    return Decoders(Limits(max_bytes=limit), at_once=1)

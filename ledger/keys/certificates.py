@@ -95,8 +95,8 @@ def _name(common: str, origin: str) -> x509.Name:
 
 def _key_usage(*, sign: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
-        digital_signature=sign,
-        content_commitment=False,
+        digital_signature=sign,  # what C2PA asks for; it forbids nothing but certificates' own signing
+        content_commitment=sign,  # what PDF readers ask of a signature under a document (ISO 32000-2, PAdES)
         key_encipherment=False,
         data_encipherment=False,
         key_agreement=False,

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, sessionmaker
 
-from ledger.database.tables.log import LogOutbox
+from ledger.database.tables.log import LogEntry, LogOutbox, LogPublished
 from ledger.errors import BadRequest, NotFound, TooLarge, Unavailable
 from ledger.log import merkle
 from ledger.log.notes import TlogProof
@@ -106,6 +107,17 @@ def _checked_leaf(entry: bytes) -> bytes:
 
 
 # ---- finding and waiting -------------------------------------------------------------------------------------------
+
+
+def published_index(leaf_hash: sa.SQLColumnExpression[bytes | None]) -> sa.ScalarSelect[int]:
+    """The index of the entry with this leaf hash, for a query over rows that name one; NULL until it is published."""
+    return (
+        sa.select(LogEntry.idx)
+        .join(LogPublished, LogPublished.shard == LogEntry.shard)
+        .where(LogEntry.leaf_hash == leaf_hash, LogEntry.idx < LogPublished.size)
+        .limit(1)
+        .scalar_subquery()
+    )
 
 
 def find(session: Session, shard: str, leaf_hash: bytes, *, witnessed: bool = False) -> Integrated | None:

@@ -281,6 +281,18 @@ class ArtistLinked(Described, tag="lawful-ledger/artist-linked/1"):
     created_at: Time
 
 
+class ApiKey(Described, tag="lawful-ledger/api-key/1"):
+    """From here on an API key with this role opens the ledger's doors, or, where `valid` is false, no longer does.
+
+    `key_id` is a row's: nothing of the key itself, nor whose it is.
+    """
+
+    key_id: RowId
+    role: Literal["submitter", "operator", "auditor", "admin"]
+    valid: Flag
+    created_at: Time
+
+
 class SubmitterKey(Described, tag="lawful-ledger/submitter-key/1"):
     """This Ed25519 key signs for `submitter` from here on; `kid` is its SHA-256."""
 
@@ -394,7 +406,7 @@ class Declaration(Described, tag="lawful-ledger/declaration/1"):
 
 TYPES: tuple[type[Described], ...] = (
     Genesis, Keys, WitnessPolicy, Override, Record, Issued, Abandoned, Blocked, Erased, Verification, Snapshot, Grant,
-    ArtistLinked, SubmitterKey, SubmitterKeyRevoked, ClaimOpened, ClaimExamined, ClaimDecided, ClaimAnswered,
+    ArtistLinked, ApiKey, SubmitterKey, SubmitterKeyRevoked, ClaimOpened, ClaimExamined, ClaimDecided, ClaimAnswered,
     ClaimAppealed, ClaimClosed, ClaimWithdrawn, Declaration
 )  # fmt: skip
 

@@ -10,13 +10,14 @@ import base64
 import datetime as dt
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
 from sqlalchemy.orm import Session
 
-from attribution.evidence import Evidence
+from ledger.claims.examined import drawings_named
 from ledger.errors import BadRequest
 from ledger.file_proof import CONTRADICTIONS, LedgerClaim, Trust, read_assertion
 from ledger.issue import CLAIM_DOMAIN, FILE_DOMAIN
@@ -31,7 +32,7 @@ from ledger.log.verify import check_tlog_proof
 from ledger.reports import dossier as parts
 from ledger.reports.claim_checking import CLAIM_CHECKS, CLAIM_FAULTS, check_claim, prove_decision
 from ledger.reports.claim_schema import ClaimReportBody, read_claim_report
-from ledger.reports.dossier import AnyDossier, ClaimDossier, Dossier, match_name
+from ledger.reports.dossier import AnyDossier, ClaimDossier, Dossier, files_of, match_name, part_of, picture_of
 from ledger.reports.forms import (
     MAX_DOCUMENT_BYTES,
     MAX_PARTS,
@@ -49,7 +50,6 @@ from ledger.verdict import CHECKS, Check, Result, link, plain, proven_by, unprov
 from ledger.verify import Verification, verify
 from ledger.web.wording import CLAIM_KINDS
 from models.errors import ImageError
-from models.images import Limits
 
 REPORT_CHECKS = (
     "The document is signed, and the signature covers all of it",
@@ -180,7 +180,7 @@ def check_document(
         24: link(claim.key_code, good="statement_key_announced"),
         25: link(claim.report_code, good="report_matches"),
         27: _receipt(dossier, claim, history),
-        29: _drawings(dossier, said.body.evidence),
+        29: _drawings(dossier, said.drawings),
         30: stamp,
     } | said.results
     names = dict(enumerate((*REPORT_CHECKS, *CLAIM_CHECKS), start=len(CHECKS) + 1))
@@ -220,6 +220,7 @@ class _Said:
     body: ReportBody | ClaimReportBody
     claim: LedgerClaim
     history: KeyHistory | None
+    drawings: list[str]
     results: dict[int, tuple[Result, str]]
     record_id: str | None
     claim_id: str | None = None
@@ -227,21 +228,22 @@ class _Said:
 
 
 def _of_record(dossier: Dossier, picture: Verification | None, trust: Trust) -> _Said:
-    body = read_report(dossier.part(parts.REPORT))
+    body = read_report(part_of(dossier, parts.REPORT))
     claim, history = read_assertion(_assertion(dossier, body), None, body.image.pixel_sha256, trust)
     results = {
         PIXELS_CHECK: link(claim.pixels_code, good="pixels_match"),
         ISSUED_CHECK: _issued(dossier, body, picture, claim, history, trust),
     }
-    return _Said(body, claim, history, results, body.record_id)
+    return _Said(body, claim, history, body.evidence.drawings, results, body.record_id)
 
 
 def _of_claim(dossier: ClaimDossier, picture: Verification | None, trust: Trust) -> _Said:
-    body = read_claim_report(dossier.part(parts.REPORT))
+    body = read_claim_report(part_of(dossier, parts.REPORT))
     claim, history = prove_decision(dossier, trust)
     own = check_claim(dossier, body, picture, history, trust)
     results = dict(enumerate(own, start=len(CHECKS) + len(REPORT_CHECKS) + 1))
-    return _Said(body, claim, history, results, body.claim.about, body.claim.claim_id, body.decision.outcome)
+    drawn = drawings_named(body.evidence, body.facts)
+    return _Said(body, claim, history, drawn, results, body.claim.about, body.claim.claim_id, body.decision.outcome)
 
 
 def is_bad(found: ReportVerification) -> bool:
@@ -291,7 +293,7 @@ def _pages(opened: Opened, *, believed: bool) -> tuple[Result, str]:
 def _beside(opened: Opened) -> tuple[Result, str]:
     if opened.pdf is None or opened.beside is None:
         return "skip", "not_checked"
-    same = opened.beside.files == opened.dossier.files
+    same = files_of(opened.beside) == files_of(opened.dossier)
     return ("pass", "files_match") if same else ("fail", "files_differ")
 
 
@@ -301,11 +303,11 @@ def _beside(opened: Opened) -> tuple[Result, str]:
 def _assertion(dossier: Dossier, body: ReportBody) -> dict[str, Any]:
     """The parts in the form of a credential's ledger assertion, which is checked the same way."""
     return {
-        "statement": base64.b64encode(dossier.part(parts.STATEMENT)).decode(),
+        "statement": base64.b64encode(part_of(dossier, parts.STATEMENT)).decode(),
         "salt": dossier.facts.salt,
-        "tlog_proof": dossier.part(parts.PROOF).decode("utf-8", "replace"),
-        "keys": _json(dossier.part(parts.KEYS)),
-        "report_sha256": hashlib.sha256(dossier.part(parts.REPORT)).hexdigest(),
+        "tlog_proof": part_of(dossier, parts.PROOF).decode("utf-8", "replace"),
+        "keys": _json(part_of(dossier, parts.KEYS)),
+        "report_sha256": hashlib.sha256(part_of(dossier, parts.REPORT)).hexdigest(),
         "record_id": body.record_id,
     }
 
@@ -346,7 +348,7 @@ def _issued(
     if history is None or not claim.is_proven:
         return "skip", "not_checked"
     try:
-        entry, proof_text = dossier.part(parts.ISSUED), dossier.part(parts.ISSUED_PROOF)
+        entry, proof_text = part_of(dossier, parts.ISSUED), part_of(dossier, parts.ISSUED_PROOF)
         statement = parse_statement(entry)
         proof = check_tlog_proof(entry, proof_text, trust.logs)
         if statement.payload["type"] != ISSUED_TYPE:
@@ -355,7 +357,7 @@ def _issued(
         if not proof.inclusion or proof.log_key != "trusted" or key is None or key.suspect_at(proof.index):
             return "fail", "issued_entry_not_proven"
         check_signature(statement, key.public_key)
-        if statement.payload["leaf"] != merkle.leaf_hash(dossier.part(parts.STATEMENT)).hex():
+        if statement.payload["leaf"] != merkle.leaf_hash(part_of(dossier, parts.STATEMENT)).hex():
             return "fail", "issued_for_another_statement"
         return _is_issued(dossier, picture, statement.payload["commitments"])
     except (KeyError, TypeError, ValueError, StatementError, NoteError, BadRequest):
@@ -375,9 +377,8 @@ def _is_issued(dossier: Dossier, picture: Verification | None, committed: dict[s
     return "pass", "issued_file"
 
 
-def _drawings(dossier: AnyDossier, evidence: Evidence) -> tuple[Result, str]:
-    matches = evidence.copy.matches if evidence.copy is not None else []
-    named = {match_name(match.picture): match.picture for match in matches if match.picture}
+def _drawings(dossier: AnyDossier, digests: Sequence[str]) -> tuple[Result, str]:
+    named = {match_name(digest): digest for digest in digests}
     if any(name.startswith("match-") and name not in named for name in dossier.parts):
         return "fail", "drawing_changed"
     for name, digest in named.items():
@@ -396,7 +397,7 @@ def _timestamp(dossier: AnyDossier, trust: Trust, roots_pem: str) -> tuple[dt.da
         return None, ("info", "timestamp_root_not_given")
     try:
         proof_text = dossier.parts[parts.TIMESTAMP_PROOF]
-        proof = check_tlog_proof(dossier.part(parts.STATEMENT), proof_text, trust.logs)
+        proof = check_tlog_proof(part_of(dossier, parts.STATEMENT), proof_text, trust.logs)
         if not proof.inclusion or proof.log_key != "trusted":
             return None, ("info", "timestamp_of_an_unproven_tree")
         text = TlogProof.parse(proof_text).note.text
@@ -411,11 +412,12 @@ def _timestamp(dossier: AnyDossier, trust: Trust, roots_pem: str) -> tuple[dt.da
 def _picture(
     dossier: AnyDossier, trust: Trust, roots_pem: str, now: dt.datetime, session: Session | None
 ) -> Verification | None:
-    if dossier.picture is None:
+    picture = picture_of(dossier)
+    if picture is None:
         return None
     try:
         return verify(
-            dossier.picture,
+            picture,
             session=session,
             anchors_pem=roots_pem,
             log_vkeys=trust.log_vkeys,
@@ -423,7 +425,6 @@ def _picture(
             policy=trust.policy,
             examine=None,
             now=now,
-            limits=Limits(),
         )
     except ImageError as error:
         raise BadRequest(

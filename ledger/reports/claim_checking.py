@@ -23,7 +23,7 @@ from ledger.log.notes import NoteError
 from ledger.log.statements import Statement, StatementError, check_signature, commitment, parse_statement
 from ledger.log.verify import check_tlog_proof
 from ledger.reports.claim_schema import ClaimReportBody, LoggedStep, read_steps
-from ledger.reports.dossier import KEYS, PROOF, REPORT, STATEMENT, STEPS, ClaimDossier
+from ledger.reports.dossier import KEYS, PROOF, REPORT, STATEMENT, STEPS, ClaimDossier, part_of
 from ledger.verdict import Result
 from ledger.verify import Verification
 
@@ -51,13 +51,13 @@ def prove_decision(dossier: ClaimDossier, trust: Trust) -> tuple[LedgerClaim, Ke
     """How far the dossier proves that the log holds the decision with this very report, as `read_assertion` does for a
     record. The entry commits to no pixels: the report that it commits to names them."""
     try:
-        entry = dossier.part(STATEMENT)
+        entry = part_of(dossier, STATEMENT)
         statement = parse_statement(entry)
         if statement.payload["type"] != f"{PREFIX}decided/1":
             raise ValueError("a statement of another type")
-        keys = json.loads(dossier.part(KEYS))
-        proven = prove_entry(entry, statement, dossier.part(PROOF), keys, trust)
-        opens = _opens(statement, dossier.facts.salt, dossier.part(REPORT))
+        keys = json.loads(part_of(dossier, KEYS))
+        proven = prove_entry(entry, statement, part_of(dossier, PROOF), keys, trust)
+        opens = _opens(statement, dossier.facts.salt, part_of(dossier, REPORT))
     except _UNREADABLE as error:
         if getattr(error, "code", "") == "vkey_malformed":  # the checker's own key, not the file's fault
             raise
@@ -97,7 +97,7 @@ def check_claim(
 def _decision(dossier: ClaimDossier, body: ClaimReportBody) -> tuple[Result, str]:
     said = body.decision
     try:
-        logged = parse_statement(dossier.part(STATEMENT)).payload
+        logged = parse_statement(part_of(dossier, STATEMENT)).payload
         entry = (logged["outcome"], logged["claimant"], logged["rules"], logged["grounds"])
     except _UNREADABLE:
         return "skip", "not_checked"  # check 22 has said so
@@ -133,7 +133,7 @@ def _chain(
             return "fail", "step_malformed"
         state, previous = reached, merkle.leaf_hash(entry).hex()
         decided = entry if reached == "decided" else decided
-    return ("pass", "steps_follow") if decided == dossier.part(STATEMENT) else ("fail", "steps_broken")
+    return ("pass", "steps_follow") if decided == part_of(dossier, STATEMENT) else ("fail", "steps_broken")
 
 
 def _is_logged(entry: bytes, statement: Statement, step: LoggedStep, history: KeyHistory, trust: Trust) -> bool:
@@ -147,9 +147,9 @@ def _is_logged(entry: bytes, statement: Statement, step: LoggedStep, history: Ke
 
 def _documents(dossier: ClaimDossier, steps: Sequence[LoggedStep]) -> tuple[Result, str]:
     """The report repeats what was claimed and what its own examination found; answers and appeals travel beside it."""
-    report = json.loads(dossier.part(REPORT))
+    report = json.loads(part_of(dossier, REPORT))
     entries = [base64.b64decode(step.statement) for step in steps]
-    decision = entries.index(dossier.part(STATEMENT))
+    decision = entries.index(part_of(dossier, STATEMENT))
     said: dict[int, dict[str, Any] | None] = {
         number: step.document
         for number, (step, entry) in enumerate(zip(steps, entries, strict=True))

@@ -14,10 +14,11 @@ from sqlalchemy.orm import Session
 
 from ledger import lookup
 from ledger.claims import views
+from ledger.claims.examined import drawings
 from ledger.database.tables.claims import Claim, ClaimDocument, ClaimStep
 from ledger.database.tables.log import LogEntry
 from ledger.log.entries import Inclusion
-from ledger.reports.claim_schema import LoggedStep, read_claim_report
+from ledger.reports.claim_schema import LoggedStep
 from ledger.reports.dossier import (
     MAX_PICTURE_BYTES,
     REPORT,
@@ -25,7 +26,7 @@ from ledger.reports.dossier import (
     ClaimDossier,
     ClaimFacts,
     digests,
-    drawings,
+    match_name,
     picture_name,
     places,
     proved,
@@ -45,7 +46,6 @@ def gather_claim(session: Session, runtime: Runtime, claim_id: uuid.UUID) -> Cla
     decided, body = views.newest_decision(session, claim_id)
     claim = session.get_one(Claim, claim_id)
     assert claim.salt is not None
-    report = read_claim_report(body)
     steps = session.scalars(sa.select(ClaimStep).where(ClaimStep.claim_id == claim_id).order_by(ClaimStep.number)).all()
     found, witnessed = places(session, runtime.shard, [step.leaf_hash for step in steps])
     logged = {place.leaf_hash: _entry(session, runtime.shard, place) for place in found}
@@ -58,13 +58,14 @@ def gather_claim(session: Session, runtime: Runtime, claim_id: uuid.UUID) -> Cla
         ]),
         **proved(session, runtime, logged[decided.leaf_hash], place, list(logged.values())),
     }  # fmt: skip
+    assert decided.previous is not None
+    parts |= {match_name(name): png for name, png in drawings(session, claim_id, decided.previous).items()}
     media_type = None
     if claim.about is not None:
         key, media_type = lookup.file_key(session, claim.about)
         data = runtime.storage.get(key)
         if len(data) <= MAX_PICTURE_BYTES:
             parts[picture_name(media_type)] = data
-        parts |= drawings(session, claim.about, report.evidence)
     return ClaimDossier(
         ClaimFacts(
             software=software(),

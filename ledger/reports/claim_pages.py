@@ -5,13 +5,13 @@ dossier's, and every text that somebody else may have written goes through `ledg
 import base64
 
 from attribution.wording import ALPHA, percent
-from ledger.claims.facts import CopyFact, StyleFact
+from ledger.claims.facts import CopyFact, Facts, StyleFact
 from ledger.claims.moving import PREFIX
 from ledger.log import merkle
 from ledger.log.notes import TlogProof
 from ledger.log.statements import Statement, parse_statement
 from ledger.reports.claim_schema import ClaimReportBody, LoggedStep, PublishedRule, read_claim_report, read_steps
-from ledger.reports.dossier import PROOF, REPORT, STEPS, TIMESTAMP, ClaimDossier
+from ledger.reports.dossier import PROOF, REPORT, STEPS, TIMESTAMP, ClaimDossier, match_name, picture_of
 from ledger.reports.lettering import MOST, shown
 from ledger.reports.pages import STAMPED, WITNESSED, Data, day, every_report, fact_rows, moment
 from ledger.web import wording
@@ -46,7 +46,7 @@ def claim_page_data(dossier: ClaimDossier) -> Data:
         },
         "finding": shown(" ".join(each.text for each in grounds[:2]), 1200),
         "picture": {
-            "attached": dossier.picture is not None,
+            "attached": picture_of(dossier) is not None,
             "alt": "The picture claimed on",
             "caption": _caption(dossier),
         },
@@ -61,6 +61,7 @@ def claim_page_data(dossier: ClaimDossier) -> Data:
             "words": _lines(body.claim.words),
             "replies": [_reply(step, statement) for step, statement in logged if step.document is not None],
             "figures": _figures(body),
+            "drawing": _drawing(dossier, body.facts),
             "steps": [_step(number, *each) for number, each in enumerate(logged)],
             "version": shown(body.decision.rules),
             "rules": [_rule(each, body) for each in body.rules],
@@ -70,7 +71,7 @@ def claim_page_data(dossier: ClaimDossier) -> Data:
 
 
 def _caption(dossier: ClaimDossier) -> str:
-    if dossier.picture is not None:
+    if picture_of(dossier) is not None:
         return "The picture of the record claimed on, fitted to the page. The file itself is attached."
     if dossier.facts.about is not None:
         return "The record's file is too large to be attached."
@@ -166,6 +167,16 @@ def _figures(body: ClaimReportBody) -> list[Data]:
         ("First seen", None if facts.sighting is None else f"{moment(facts.sighting.at.isoformat())}, on the word of "
          + {"authority": "a timestamp authority", "log": "this ledger's own clock"}[facts.sighting.by], False),
     ])  # fmt: skip
+
+
+def _drawing(dossier: ClaimDossier, facts: Facts) -> Data | None:
+    """Image and work with the region that matches outlined, where it was drawn."""
+    name = match_name(facts.copy.picture) if facts.copy is not None and facts.copy.picture else ""
+    if name not in dossier.parts:
+        return None
+    shows_work = facts.work.work_id is not None
+    seen, said = wording.pair_seen(work_drawn=shows_work), wording.drawn(work_drawn=shows_work)
+    return {"file": name, "alt": seen, "caption": said}
 
 
 def _copy(fact: CopyFact | None) -> list[tuple[str, str | None, bool]]:

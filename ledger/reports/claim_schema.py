@@ -1,4 +1,5 @@
 """The form of a claim's canonical report and of its steps, as types. Readers ignore fields that they do not know.
+`docs/reference/claim-report.schema.json` and `/v1/schemas/claim-report` publish the report's.
 
 The report is written by `ledger.claims.deciding`, as a dict in RFC 8785 form.
 """
@@ -63,6 +64,16 @@ def read_claim_report(data: bytes) -> ClaimReportBody:
     if body.schema != REPORT_SCHEMA:
         raise _malformed(f"a report of the form {body.schema[:60]!r}; this program reads {REPORT_SCHEMA}")
     return body
+
+
+def claim_report_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of the report."""
+    schema = msgspec.json.schema(ClaimReportBody)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": REPORT_SCHEMA,
+        "description": "The canonical report of a decided claim, in RFC 8785 form. Ignore unknown fields.",
+    } | schema
 
 
 def read_steps(data: bytes) -> list[LoggedStep]:

@@ -95,7 +95,11 @@ def _signed(runtime: Runtime, dossier: AnyDossier, about: str) -> bytes:
     """Drawn and signed outside of any transaction: an authority may take its time."""
     settings = runtime.settings
     return sign_document(
-        render(dossier), runtime.keys.credential, about=about, origin=settings.origin, tsa_url=settings.tsa_url
+        render(dossier, runtime.files),
+        runtime.keys.credential,
+        about=about,
+        origin=settings.origin,
+        tsa_url=settings.tsa_url,
     )
 
 

@@ -16,8 +16,8 @@ base64 in the JSON bundle; `ledger.reports.forms`):
     timestamp.tlog-proof  statement's proof under that checkpoint
     match-<sha256>.png    drawings of matched regions, as the report's evidence names them
 
-That is a record's. A claim's (`ledger.reports.claim_dossier`) has its report and the decision's entry in these places,
-the record's file as picture where it is about a record, no `issued.*`, and
+That is a record's. A claim's (`ledger.reports.claim_dossier`) has its report, the decision's entry and the drawings of
+its examination in these places, the record's file as picture where it is about a record, no `issued.*`, and
 
     steps.json            the claim's steps so far: each one's entry, its proof, and what was said where the report
                           does not hold it (answers and appeals)
@@ -58,7 +58,6 @@ from ledger.reports.schema import read_report
 from ledger.runtime import Runtime
 from ledger.verdict import Check
 from ledger.verify import Verification, verify
-from models.images import Limits
 
 DOSSIER = "lawful-ledger/dossier/1"
 CLAIM_DOSSIER = "lawful-ledger/claim-dossier/1"
@@ -136,20 +135,6 @@ class Dossier:
     facts: Facts
     parts: Mapping[str, bytes]
 
-    @property
-    def files(self) -> dict[str, bytes]:
-        """Every part by name, dossier.json first and the others in a fixed order."""
-        return _files(self.facts, self.parts)
-
-    @property
-    def picture(self) -> bytes | None:
-        """The issued file, None where it was too large."""
-        return self.parts.get(picture_name(self.facts.media_type))
-
-    def part(self, name: str) -> bytes:
-        """Raises BadRequest `report_document_malformed` where it is missing."""
-        return _part(self.parts, name)
-
 
 @dataclass(frozen=True)
 class ClaimDossier:
@@ -158,31 +143,26 @@ class ClaimDossier:
     facts: ClaimFacts
     parts: Mapping[str, bytes]
 
-    @property
-    def files(self) -> dict[str, bytes]:
-        """As `Dossier.files`."""
-        return _files(self.facts, self.parts)
-
-    @property
-    def picture(self) -> bytes | None:
-        """The file of the record claimed on, None without one or where it was too large."""
-        return self.parts.get(picture_name(self.facts.media_type)) if self.facts.media_type is not None else None
-
-    def part(self, name: str) -> bytes:
-        """As `Dossier.part`."""
-        return _part(self.parts, name)
-
 
 AnyDossier = Dossier | ClaimDossier
 
 
-def _files(facts: Facts | ClaimFacts, parts: Mapping[str, bytes]) -> dict[str, bytes]:
-    return {FACTS: rfc8785.dumps(msgspec.to_builtins(facts))} | {name: parts[name] for name in sorted(parts)}
+def files_of(dossier: AnyDossier) -> dict[str, bytes]:
+    """Every part by name, dossier.json first and the others in a fixed order."""
+    facts = rfc8785.dumps(msgspec.to_builtins(dossier.facts))
+    return {FACTS: facts} | {name: dossier.parts[name] for name in sorted(dossier.parts)}
 
 
-def _part(parts: Mapping[str, bytes], name: str) -> bytes:
+def picture_of(dossier: AnyDossier) -> bytes | None:
+    """The issued file, of a claim that of the record claimed on; None without one, and where it was too large."""
+    media_type = dossier.facts.media_type
+    return dossier.parts.get(picture_name(media_type)) if media_type is not None else None
+
+
+def part_of(dossier: AnyDossier, name: str) -> bytes:
+    """Raises BadRequest `report_document_malformed` where it is missing."""
     try:
-        return parts[name]
+        return dossier.parts[name]
     except KeyError:
         raise BadRequest(
             f"the document lacks its part {name}",
@@ -208,7 +188,8 @@ def software() -> str:
 
 _HERE = Path(__file__).resolve().parent
 _DRAWING = (
-    "pages.py", "claim_pages.py", "lettering.py", "render.py", "../web/wording.py", "../../attribution/wording.py"
+    "pages.py", "claim_pages.py", "lettering.py", "render.py", "../times.py", "../web/wording.py",
+    "../../attribution/wording.py",
 )  # fmt: skip
 
 
@@ -317,8 +298,7 @@ def _timestamp(session: Session, shard: str, index: int) -> dict[str, bytes]:
 
 def drawings(session: Session, record_id: uuid.UUID, evidence: Evidence) -> dict[str, bytes]:
     """The matched regions that this evidence names, as far as they were drawn for the record."""
-    named = [match.picture for match in evidence.copy.matches if match.picture] if evidence.copy is not None else []
-    found = {name: session.get(Picture, (record_id, bytes.fromhex(name))) for name in named}
+    found = {name: session.get(Picture, (record_id, bytes.fromhex(name))) for name in evidence.drawings}
     return {match_name(name): picture.png for name, picture in found.items() if picture is not None}
 
 
@@ -334,7 +314,7 @@ def _look(session: Session, runtime: Runtime, data: bytes, record_id: uuid.UUID,
         policy=load_policy(policy) if policy is not None else None,
         examine=lambda _pixels, _found: evidence,
         now=runtime.clock(),
-        limits=Limits(max_bytes=runtime.settings.max_upload_bytes),
+        files=runtime.files,
     )
     similar = found.checks[14]
     return msgspec.structs.replace(

@@ -32,6 +32,7 @@ from ledger.reports.dossier import (
     Dossier,
     Facts,
     digests,
+    files_of,
 )
 from ledger.reports.readme import readme
 
@@ -89,7 +90,7 @@ def to_json(dossier: AnyDossier) -> bytes:
 
     Taken out and written in RFC 8785 form again, `report` has the bytes that the logged statement commits to.
     """
-    files = dossier.files
+    files = files_of(dossier)
     bundle = {
         "schema": BUNDLE,
         "dossier": json.loads(files[FACTS]),
@@ -165,7 +166,7 @@ def to_zip(dossier: AnyDossier, pdf: bytes) -> bytes:
     The same dossier and PDF give the same bytes.
     """
     files = {ZIP_README: readme(dossier).encode(), ZIP_PDF: pdf}
-    files |= {ZIP_FOLDER + name: data for name, data in dossier.files.items()}
+    files |= {ZIP_FOLDER + name: data for name, data in files_of(dossier).items()}
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for name, data in files.items():

@@ -4,12 +4,12 @@ A claim's are `ledger.reports.claim_pages`, with the same sections where both ha
 else may have written goes through `ledger.reports.lettering`.
 """
 
-import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from attribution.evidence import Conflict, CopyAxis, CopyMatch, Evidence, NeighbourAxis, StyleAxis
 from attribution.wording import count, credit, percent
+from ledger import times
 from ledger.log.notes import TlogProof
 from ledger.lookup import RecordView
 from ledger.reports.dossier import (
@@ -26,8 +26,10 @@ from ledger.reports.dossier import (
     TIMESTAMP_PROOF,
     AnyDossier,
     Dossier,
+    files_of,
     match_name,
     picture_name,
+    picture_of,
 )
 from ledger.reports.lettering import MOST, RUN, shown
 from ledger.reports.schema import ReportBody, read_report
@@ -76,10 +78,10 @@ def page_data(dossier: Dossier) -> Data:
         "verdict": {"text": shown(facts.look.verdict, 600), "tone": _tone("ledger", facts.look)},
         "finding": shown(body.evidence.statement, 900),
         "picture": {
-            "attached": dossier.picture is not None,
+            "attached": picture_of(dossier) is not None,
             "alt": f"The recorded picture, {body.image.width} by {body.image.height} pixels",
             "caption": f"{body.image.width} \N{MULTIPLICATION SIGN} {body.image.height} pixels, fitted to the page. "
-            + ("The file itself is attached." if dossier.picture else "The file is too large to be attached."),
+            + ("The file itself is attached." if picture_of(dossier) else "The file is too large to be attached."),
         },
         "facts": _facts(dossier, body, proof.index, record),
         "record": {"answers": _answers(facts.look), "checks": _checks(facts.look)},
@@ -99,7 +101,7 @@ def every_report(dossier: AnyDossier, evidence: Evidence, not_proven: list[str])
         "not_proven": [shown(each, 600) for each in dict.fromkeys([*not_proven, *evidence.not_proven])],
         "attached": [
             {"name": shown(name, run=MOST), "bytes": f"{len(data):,}", "meaning": part_meaning(name)}
-            for name, data in dossier.files.items()
+            for name, data in files_of(dossier).items()
         ],
         "keys": {"log": shown(facts.log_vkey, run=MOST), "url": shown(facts.public_url)},
         "picture_name": shown(picture_name(facts.media_type)) if facts.media_type is not None else "",
@@ -262,9 +264,7 @@ def _match(dossier: AnyDossier, match: CopyMatch) -> Data:
         "said": wording.matching(match),
         "file": match_name(match.picture) if drawn and match.picture else "",
         "alt": shown(wording.match_seen(match), 600),
-        "caption": "The region of this picture that matches; the work itself is not shown."
-        if match.protected
-        else "What matches is outlined in both.",
+        "caption": wording.drawn(work_drawn=not match.protected),
         "image": _corners(match.of_image.corners),
         "work": [] if match.protected else _corners(match.of_work.corners),
         "rate": _rate(match.p_value, "how often an image that copies nothing reaches this with any work"),
@@ -325,18 +325,18 @@ def _calibrated(text: str | None) -> str:
 # ---- times -----------------------------------------------------------------------------------------------------------
 
 
-def _time(text: str, form: Callable[[dt.datetime], str]) -> str:
+def _time(text: str, form: Callable[[str], str]) -> str:
     try:
-        return form(dt.datetime.fromisoformat(text).astimezone(dt.UTC))
+        return form(text)
     except (ValueError, OverflowError):
         return shown(text, 40)  # somebody else's file
 
 
 def moment(text: str) -> str:
     """A time for people, in UTC."""
-    return _time(text, lambda at: f"{at.day} {at:%B %Y, %H:%M:%S} UTC")
+    return _time(text, times.moment)
 
 
 def day(text: str) -> str:
     """A day for people, in UTC."""
-    return _time(text, lambda at: f"{at.day} {at:%B %Y}")
+    return _time(text, times.day)

@@ -18,6 +18,7 @@ from ledger.reports.dossier import (
     ClaimFacts,
     Dossier,
     picture_name,
+    picture_of,
 )
 
 
@@ -120,7 +121,7 @@ def _picture(dossier: AnyDossier) -> str:
     facts = dossier.facts
     if facts.media_type is None:
         return "  c. The image was handed in for the claim and is not in here; its SHA-256 is in the report."
-    if dossier.picture is not None:
+    if picture_of(dossier) is not None:
         name = picture_name(facts.media_type)
         return f"""  c. The picture's own credential: any C2PA reader, for instance
      c2patool evidence/{name}

@@ -17,14 +17,14 @@ from typing import Final
 import typst
 from PIL import Image
 
+from ledger.decoding.reading import IN_THIS_PROCESS, FileReader
 from ledger.errors import BadRequest
 from ledger.reports.claim_pages import claim_page_data
-from ledger.reports.dossier import AnyDossier, ClaimDossier
+from ledger.reports.dossier import AnyDossier, ClaimDossier, files_of, picture_of
 from ledger.reports.forms import malformed
 from ledger.reports.lettering import FONTS
 from ledger.reports.pages import page_data, part_meaning
 from models.errors import ImageError
-from models.images import Limits, decode
 
 TEMPLATE = Path(__file__).parent / "report.typ"
 STANDARD: Final = "a-3a"
@@ -42,11 +42,11 @@ MEDIA_TYPES = {
 }
 
 
-def render(dossier: AnyDossier) -> bytes:
+def render(dossier: AnyDossier, reader: FileReader = IN_THIS_PROCESS) -> bytes:
     """The unsigned PDF. Raises BadRequest `report_document_malformed` for a dossier (a stranger's) that cannot be
     drawn, and as `page_data` and `claim_page_data`."""
     data = claim_page_data(dossier) if isinstance(dossier, ClaimDossier) else page_data(dossier)
-    files = dossier.files
+    files = files_of(dossier)
     data["files"] = [
         {"name": name, "type": MEDIA_TYPES.get(name.rpartition(".")[2], "application/octet-stream"),
          "relation": "source" if name == "report.json" else "data", "meaning": part_meaning(name)}
@@ -57,8 +57,8 @@ def render(dossier: AnyDossier) -> bytes:
         (folder / "parts").mkdir()
         for part, content in files.items():
             (folder / "parts" / part).write_bytes(content)
-        if dossier.picture is not None:
-            pixels, width, height = _shown(dossier.picture)
+        if (picture := picture_of(dossier)) is not None:
+            pixels, width, height = _shown(picture, reader)
             (folder / "shown.rgb").write_bytes(pixels)
             data["picture"] |= {"width": width, "height": height}
         (folder / "data.json").write_text(json.dumps(data), encoding="ascii")
@@ -88,11 +88,11 @@ def _fonts() -> typst.Fonts:
     return typst.Fonts(include_system_fonts=False, include_embedded_fonts=False, font_paths=[FONTS])
 
 
-def _shown(data: bytes) -> tuple[bytes, int, int]:
+def _shown(data: bytes, reader: FileReader) -> tuple[bytes, int, int]:
     """The picture for the page, its width and height: canonical pixels, made smaller, and nothing else of the file.
     They are handed over bare: an image encoder's bytes may differ from one processor to the next."""
     try:
-        pixels = decode(data, Limits()).pixels
+        pixels = reader.decode(data).pixels
     except ImageError as error:
         raise BadRequest(
             f"the picture in it cannot be read: {error.detail}", code=error.code, next_step=error.next_step

@@ -1,23 +1,33 @@
 """Who may ask for what: one row for each route, and no route without one. The application refuses to start otherwise.
 
-A role is an API key's: `submitter` writes records and statements of its own, `auditor` sees how the ledger stands and
-writes nothing, `operator` may do both. An auditor's token is no key: it has a scope and an end, and reads in bulk.
-Whoever sends neither is the public, which reads everything that is shown at all. Administrative acts (keys, who acts
-for an artist, grants in anybody's name, erasure, rotation) have no route: they are typed on the ledger's own machine.
-Who is signed in and acts for an artist changes that artist's grants, in the artist's name alone.
+    who                  is known by          may
+    public               nothing              read what is shown at all, and ask for looks
+    person               a session's cookie   claim, and ask to act for an artist: for oneself alone
+    artist               the same cookie      change grants and enrol works, of the artist in the address, for whom they
+                                              act by a link or by the artist's own page
+    submitter            an API key           write records and statements of its own
+    operator             an API key           write like a submitter, see how the ledger stands
+    auditor              an API key           see how the ledger stands
+    auditor, in bulk     a token              read within its scope until it ends
+    admin                an API key           see how the ledger stands, make and revoke API keys
+
+The operator makes records, the admin decides who may: neither opens the other's doors. What else is administrative
+(who acts for an artist, grants in anybody's name, erasure, auditors' tokens, an admin's key, rotation) has no route: it
+is typed on the ledger's own machine. Whose a record or a claim is, the use cases ask (`ledger.claims.replies`).
 """
 
 from typing import Literal, NamedTuple
 
+from ledger.api_keys import ROLES, Role
 from ledger.auditors import Scope
 
-Role = Literal["operator", "submitter", "auditor"]
-ROLES: tuple[Role, ...] = ("operator", "submitter", "auditor")
+SignedIn = Literal["person", "artist"]
 
 
 class Access(NamedTuple):
     """`keys`: the roles whose keys open it; `public`: it opens without one; `looks`: a key that is sent is looked at;
-    `scope`: an auditor's token of that scope opens it, and nothing else does.
+    `scope`: an auditor's token of that scope opens it, and nothing else does; `session`: who is signed in opens it,
+    or who acts for the artist in the address, and nothing else does.
 
     A wrong key is refused where keys are looked at, even if none is needed: it is a mistake. Elsewhere a header that
     some client always sends opens nothing and closes nothing.
@@ -27,13 +37,16 @@ class Access(NamedTuple):
     public: bool = False
     looks: bool = True
     scope: Scope | None = None
+    session: SignedIn | None = None
 
 
 ANYBODY = Access(frozenset(ROLES), public=True, looks=False)
 ANYBODY_BY_NAME = Access(frozenset(ROLES), public=True)  # it is noted whose look it was
-SIGNED_IN = ANYBODY  # the session's cookie opens them, for oneself alone: `ledger.web.sessions` looks at it
+PERSON = Access(frozenset(), session="person")
+ARTIST = Access(frozenset(), session="artist")
 WRITERS = Access(frozenset({"operator", "submitter"}))
-OVERSEERS = Access(frozenset({"operator", "auditor"}))
+OVERSEERS = Access(frozenset({"operator", "auditor", "admin"}))
+ADMINS = Access(frozenset({"admin"}))
 ENTRIES = Access(frozenset(), scope="entries")
 EXPORTS = Access(frozenset(), scope="exports")
 
@@ -44,6 +57,9 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("POST", "/v1/statements/batch"): WRITERS,
     ("POST", "/v1/verifications"): ANYBODY_BY_NAME,
     ("GET", "/v1/standing"): OVERSEERS,
+    ("GET", "/v1/keys"): ADMINS,
+    ("POST", "/v1/keys"): ADMINS,
+    ("DELETE", "/v1/keys/{key_id}"): ADMINS,
     ("GET", "/v1/generations/{record_id}"): ANYBODY,
     ("GET", "/v1/stamps/{record_id}"): ANYBODY,
     ("GET", "/v1/verifications/{record_id}"): ANYBODY,
@@ -74,6 +90,8 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("GET", "/v1/claims/{claim_id}"): ANYBODY,
     ("GET", "/v1/claims/{claim_id}/report"): ANYBODY,
     ("GET", "/v1/claims/{claim_id}/report.pdf"): ANYBODY,
+    ("GET", "/v1/claims/{claim_id}/evidence.zip"): ANYBODY,
+    ("GET", "/v1/schemas/claim-report"): ANYBODY,
     ("POST", "/v1/claims/{claim_id}/answer"): WRITERS,
     ("POST", "/v1/claims/{claim_id}/appeal"): WRITERS,
     ("GET", "/v1/log"): ANYBODY,
@@ -100,26 +118,26 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("GET", "/artists/{artist_id}/feed"): ANYBODY,
     ("GET", "/claims"): ANYBODY,
     ("GET", "/claims/{claim_id}"): ANYBODY,
-    ("GET", "/claims/new"): SIGNED_IN,
-    ("POST", "/claims/new"): SIGNED_IN,
-    ("POST", "/claims/{claim_id}/withdraw"): SIGNED_IN,
-    ("POST", "/claims/{claim_id}/appeal"): SIGNED_IN,
-    ("POST", "/claims/{claim_id}/control"): SIGNED_IN,
-    ("POST", "/claims/{claim_id}/control/check"): SIGNED_IN,
+    ("GET", "/claims/new"): PERSON,
+    ("POST", "/claims/new"): PERSON,
+    ("POST", "/claims/{claim_id}/withdraw"): PERSON,
+    ("POST", "/claims/{claim_id}/appeal"): PERSON,
+    ("POST", "/claims/{claim_id}/control"): PERSON,
+    ("POST", "/claims/{claim_id}/control/check"): PERSON,
     ("GET", "/sign-in"): ANYBODY,
     ("POST", "/sign-in"): ANYBODY,
     ("GET", "/sign-in/{token}"): ANYBODY,
     ("POST", "/sign-in/{token}"): ANYBODY,
     ("POST", "/sign-out"): ANYBODY,
-    ("GET", "/account"): SIGNED_IN,
-    ("GET", "/account/artists/{artist_id}"): SIGNED_IN,
-    ("POST", "/account/artists/{artist_id}/grants"): SIGNED_IN,
-    ("POST", "/account/artists/{artist_id}/works/{work_id}/grants"): SIGNED_IN,
-    ("POST", "/account/artists/{artist_id}/enrolments"): SIGNED_IN,
-    ("POST", "/account/artists/{artist_id}/webhook"): SIGNED_IN,
-    ("POST", "/account/artists/{artist_id}/webhook/remove"): SIGNED_IN,
-    ("POST", "/account/artists/{artist_id}/control"): SIGNED_IN,
-    ("POST", "/account/artists/{artist_id}/control/check"): SIGNED_IN,
+    ("GET", "/account"): PERSON,
+    ("GET", "/account/artists/{artist_id}"): PERSON,
+    ("POST", "/account/artists/{artist_id}/grants"): ARTIST,
+    ("POST", "/account/artists/{artist_id}/works/{work_id}/grants"): ARTIST,
+    ("POST", "/account/artists/{artist_id}/enrolments"): ARTIST,
+    ("POST", "/account/artists/{artist_id}/webhook"): ARTIST,
+    ("POST", "/account/artists/{artist_id}/webhook/remove"): ARTIST,
+    ("POST", "/account/artists/{artist_id}/control"): PERSON,
+    ("POST", "/account/artists/{artist_id}/control/check"): PERSON,
     ("GET", "/docs"): ANYBODY,
     ("GET", "/pictures/{name}"): ANYBODY,
     ("GET", "/schema"): ANYBODY,

@@ -1,12 +1,12 @@
 """The web application, put together: routes by audience, one shape of error, the same headers on everything."""
 
-import datetime as dt
 import json
 import re
 import socket
 import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException, NotFoundException
 from litestar.file_system import BaseLocalFileSystem
-from litestar.middleware import DefineMiddleware
-from litestar.middleware.rate_limit import RateLimitConfig
+from litestar.middleware.rate_limit import get_remote_address
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme
@@ -29,10 +28,12 @@ from litestar.template import TemplateConfig
 from litestar.types import FileInfo, PathType
 from markupsafe import Markup, escape
 
+from ledger import tracing
 from ledger.log.declarations import MAX_BATCH_BYTES
 from ledger.metrics import exposed
 from ledger.runtime import Runtime, open_runtime
 from ledger.settings import Settings
+from ledger.times import day, moment
 from ledger.web import (
     about,
     auditing,
@@ -40,6 +41,7 @@ from ledger.web import (
     claiming,
     desk,
     health,
+    keys,
     log,
     log_page,
     pages,
@@ -56,6 +58,9 @@ from ledger.web import (
 )
 from ledger.web.guard import allowed, require_a_row_for_each
 from ledger.web.headers import with_headers
+from ledger.web.in_turn import Line
+from ledger.web.intake import not_too_many
+from ledger.web.limiting import DAY, MINUTE, RateLimit, limited
 from ledger.web.observed import observed
 from ledger.web.problems import answer_with_problem
 from ledger.web.serving import serve_app
@@ -70,6 +75,8 @@ HIDDEN = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff"
     r"\ud800-\udfff\U000e0000-\U000e0fff]"
 )
+WARM_AFTER = 3.0
+"""Seconds from the start until what draws and signs reports is loaded, so that nobody waits a second for that."""
 SMALL_BODY = 2**20
 """Largest body in bytes where no file is expected."""
 
@@ -103,6 +110,9 @@ OTHERS = (
     health.healthz,
     health.readyz,
     health.read_standing,
+    keys.read_keys,
+    keys.make_key,
+    keys.revoke_key,
     pages.verification_page,
     record_page.find_page,
     record_page.record_page,
@@ -120,6 +130,8 @@ OTHERS = (
     claiming.read_claim,
     claiming.read_claim_report,
     claiming.read_claim_report_pdf,
+    claiming.read_claim_evidence,
+    claiming.read_claim_report_schema,
     claiming.answer_claim,
     claiming.appeal_claim,
 )
@@ -173,6 +185,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
         finally:
             await sync_to_thread(opened.__exit__, None, None, None)
 
+    environment = templates()
     app = Litestar(
         route_handlers=[
             *OTHERS,
@@ -192,11 +205,12 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
             ),
         ],
         lifespan=[lifespan],
+        state=State({"line": Line(settings.decoders)}),
         dependencies={"runtime": Provide(_runtime, sync_to_thread=False)},
         guards=[allowed],
-        middleware=[_limited(settings.looks_per_minute)],
+        middleware=[limited(_looks(settings.looks_per_minute)), limited(_claims(settings))],
         exception_handlers={HTTPException: answer_with_problem, Exception: answer_with_problem},
-        template_config=TemplateConfig(instance=JinjaTemplateEngine.from_environment(templates())),
+        template_config=TemplateConfig(instance=JinjaTemplateEngine.from_environment(environment)),
         openapi_config=_openapi(),
         request_max_body_size=SMALL_BODY,
         multipart_form_part_limit=16,
@@ -205,18 +219,18 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Litestar:
     )
     require_a_row_for_each(app.routes)
     # Around the router and the exception handlers: a middleware of the framework's would not see its own 404 and 405.
-    app.asgi_handler = observed(with_headers(app.asgi_handler))
+    app.asgi_handler = observed(with_headers(not_too_many(app.asgi_handler, environment)))
     return app
 
 
-def _limited(per_minute: int) -> DefineMiddleware:
+def _looks(per_minute: int) -> RateLimit:
     """Anybody may ask for a look, and each costs the worker's time and the log an entry. A link to sign in costs a
     mail, a claim or an enrolment the decoding of a picture, a check of control and a webhook somebody else's server a
     request. A key lifts no limit.
 
     Counted by the address that connects, or that a proxy of the setting `proxies` hands on.
     """
-    return RateLimitConfig(("minute", per_minute), check_throttle_handler=_is_limited).middleware
+    return RateLimit("looks", per_minute, MINUTE, _is_limited, get_remote_address)
 
 
 async def _is_limited(request: Request[Any, Any, Any]) -> bool:
@@ -225,6 +239,17 @@ async def _is_limited(request: Request[Any, Any, Any]) -> bool:
         path in {"/", "/v1/verifications", "/v1/matches/byContent", "/sign-in", "/claims/new"}
         or path.endswith(("/control/check", "/enrolments", "/webhook"))
     )
+
+
+def _claims(settings: Settings) -> RateLimit:
+    """Claims by the day and the address that connects: many addresses of mail are one script's. Only what carries a
+    session's cookie counts, which the form of another site does not: nobody uses up what is another's."""
+    cookie = sessions.cookie_name(settings)
+
+    async def is_claim(request: Request[Any, Any, Any]) -> bool:
+        return request.method == "POST" and request.url.path == "/claims/new" and cookie in request.cookies
+
+    return RateLimit("claims", settings.claims_per_address, DAY, is_claim, get_remote_address)
 
 
 def _runtime(state: State) -> Runtime:
@@ -256,16 +281,6 @@ def visible(value: object) -> object:
     if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
         return value
     return HIDDEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", value)
-
-
-def moment(text: str) -> str:
-    """An ISO time as people read it, in UTC."""
-    return f"{dt.datetime.fromisoformat(text).astimezone(dt.UTC):%-d %B %Y, %H:%M:%S} UTC"
-
-
-def day(text: str) -> str:
-    """The day of an ISO time, in UTC."""
-    return f"{dt.datetime.fromisoformat(text).astimezone(dt.UTC):%-d %B %Y}"
 
 
 def probability(value: float | None) -> str:
@@ -324,6 +339,18 @@ def serve(settings: Settings, listener: socket.socket, stop: threading.Event) ->
 
     Raises whatever `open_runtime` raises, before anything is served.
     """
-    with listener, open_runtime(settings) as runtime, exposed(settings, runtime):
+    warming = threading.Timer(WARM_AFTER, import_module, ["ledger.reports.document"])
+    warming.daemon = True
+    with (
+        listener,
+        tracing.exported(settings, "web"),
+        open_runtime(settings) as runtime,
+        exposed(settings, runtime),
+    ):
+        runtime.files.start()
         app = create_app(settings, runtime)
-        serve_app(app, listener, stop, patience=10, proxies=settings.proxies, lifespan="on")
+        warming.start()
+        try:
+            serve_app(app, listener, stop, patience=10, proxies=settings.proxies, lifespan="on")
+        finally:
+            warming.cancel()

@@ -16,7 +16,6 @@ from typing import Annotated, Any
 from litestar import Router, get
 from litestar.concurrency import sync_to_thread
 from litestar.di import NamedDependency
-from litestar.middleware.rate_limit import RateLimitConfig
 from litestar.openapi.spec import (
     OpenAPIFormat,
     OpenAPIMediaType,
@@ -35,6 +34,7 @@ from ledger.log.shard import Head, query_of
 from ledger.log.state import policy_in_force, shown_head
 from ledger.runtime import Runtime
 from ledger.web.guard import auditor_id, is_auditor
+from ledger.web.limiting import MINUTE, RateLimit, limited
 from ledger.web.problems import problems
 
 EXPORTS_PER_MINUTE = 6
@@ -169,12 +169,13 @@ def _aware(time: dt.datetime | None) -> dt.datetime | None:
 def routes(pages_per_minute: int) -> list[Router]:
     """The routes, each with its own limit for each token."""
     return [
-        Router("/", route_handlers=[handler], middleware=[_limited(per_minute)])
-        for handler, per_minute in ((read_rows, pages_per_minute), (read_export, EXPORTS_PER_MINUTE))
+        Router(
+            "/",
+            route_handlers=[handler],
+            middleware=[limited(RateLimit(what, per_minute, MINUTE, is_auditor, auditor_id))],
+        )
+        for handler, what, per_minute in (
+            (read_rows, "audit entries", pages_per_minute),
+            (read_export, "audit exports", EXPORTS_PER_MINUTE),
+        )
     ]
-
-
-def _limited(per_minute: int) -> Any:
-    return RateLimitConfig(
-        ("minute", per_minute), identifier_for_request=auditor_id, check_throttle_handler=is_auditor
-    ).middleware

@@ -12,16 +12,18 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import Redirect, Template
 
-from ledger.claims import control, moving, opening, replies, rules, views
+from ledger.claims import control, examined, moving, opening, replies, rules, views
 from ledger.claims.opening import Wish
 from ledger.claims.views import ClaimLine, ClaimView
 from ledger.database.tables.claims import Claim
 from ledger.database.tables.works import Work
 from ledger.errors import BadRequest, NotFound
+from ledger.reports.claim_schema import claim_report_schema
 from ledger.runtime import Runtime
+from ledger.web.in_turn import in_turn
 from ledger.web.problems import problems, wants_page
-from ledger.web.reading import PDF, pdf_answer
-from ledger.web.sessions import knows_sign_in, requires_sign_in
+from ledger.web.reading import PDF, SCHEMA, ZIP, pdf_answer, zip_answer
+from ledger.web.sessions import knows_sign_in
 from ledger.web.uploads import too_large
 
 About = Annotated[uuid.UUID | None, QueryParameter(description="Only claims on this record.")]
@@ -101,6 +103,38 @@ def read_claim_report_pdf(
     return pdf_answer(request, signed_claim_pdf(runtime, claim_id), f"claim-{claim_id}.pdf")
 
 
+@get(
+    "/v1/claims/{claim_id:uuid}/evidence.zip",
+    tags=["Reading"],
+    summary="A claim's report and all its evidence as files",
+    response_description="The zip.",
+    media_type=ZIP,
+    responses=problems(404, 503),
+    sync_to_thread=True,
+)
+def read_claim_evidence(
+    request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], claim_id: FromPath[uuid.UUID]
+) -> Response[bytes]:
+    """The signed PDF, what it has attached as files, and a README for an expert of the court."""
+    from ledger.reports.document import signed_claim_dossier
+    from ledger.reports.forms import to_zip
+
+    return zip_answer(request, to_zip(*signed_claim_dossier(runtime, claim_id)), f"claim-{claim_id}.zip")
+
+
+@get(
+    "/v1/schemas/claim-report",
+    sync_to_thread=False,
+    tags=["Reading"],
+    summary="The form of a claim's report",
+    response_description="A JSON Schema.",
+    media_type=SCHEMA,
+)
+def read_claim_report_schema() -> Response[dict[str, Any]]:
+    """JSON Schema (draft 2020-12) of the member `report` of what `/v1/claims/{claim_id}/report` answers."""
+    return Response(claim_report_schema(), media_type=SCHEMA)
+
+
 @post(
     "/v1/claims/{claim_id:uuid}/answer",
     tags=["Writing"],
@@ -166,18 +200,19 @@ def claim_page(
     with runtime.sessions() as session:
         claim = session.get_one(Claim, claim_id)
         own = claim.identity_id is not None and claim.identity_id == request.state.identity_id
-    context = {"claim": found, "own": own, "proof": None}
+        seen = examined.newest(session, claim_id)
+    context = {"claim": found, "seen": seen, "own": own, "proof": None}
     return Template("claim.html", context=context, headers=vary)
 
 
-@get("/claims/new", guards=[requires_sign_in], include_in_schema=False, sync_to_thread=False)
+@get("/claims/new", include_in_schema=False, sync_to_thread=False)
 def new_claim_page(runtime: NamedDependency[Runtime], about: About = None) -> Template:
     """The form."""
     context = {"about": about, "max_bytes": runtime.settings.max_upload_bytes, "kinds": opening.KINDS}
     return Template("claim_new.html", context=context)
 
 
-@post("/claims/new", guards=[requires_sign_in], include_in_schema=False)
+@post("/claims/new", include_in_schema=False)
 async def open_claim(request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime]) -> Redirect:
     """Takes the form, and leads to the claim's page."""
     form = await request.form()
@@ -189,11 +224,11 @@ async def open_claim(request: "Request[Any, Any, Any]", runtime: NamedDependency
     if data is not None and len(data) > runtime.settings.max_upload_bytes:
         raise too_large(runtime.settings.max_upload_bytes)
     wish = _wish({name: value for name, value in form.items() if isinstance(value, str)}, data)
-    claim_id = await sync_to_thread(opening.open_claim, runtime, wish, identity_id=request.state.identity_id)
+    claim_id = await in_turn(request, opening.open_claim, runtime, wish, identity_id=request.state.identity_id)
     return Redirect(f"/claims/{claim_id}", status_code=303)
 
 
-@post("/claims/{claim_id:uuid}/withdraw", guards=[requires_sign_in], include_in_schema=False)
+@post("/claims/{claim_id:uuid}/withdraw", include_in_schema=False)
 async def withdraw_claim(
     request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], claim_id: FromPath[uuid.UUID]
 ) -> Redirect:
@@ -202,7 +237,7 @@ async def withdraw_claim(
     return Redirect(f"/claims/{claim_id}", status_code=303)
 
 
-@post("/claims/{claim_id:uuid}/appeal", guards=[requires_sign_in], include_in_schema=False)
+@post("/claims/{claim_id:uuid}/appeal", include_in_schema=False)
 async def appeal_by_claimant(
     request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], claim_id: FromPath[uuid.UUID]
 ) -> Redirect:
@@ -212,16 +247,17 @@ async def appeal_by_claimant(
     return Redirect(f"/claims/{claim_id}", status_code=303)
 
 
-@post("/claims/{claim_id:uuid}/control", guards=[requires_sign_in], include_in_schema=False, status_code=200)
+@post("/claims/{claim_id:uuid}/control", include_in_schema=False, status_code=200)
 async def ask_for_token(
     request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], claim_id: FromPath[uuid.UUID]
 ) -> Template:
     """The token that the claimant is to show, and on which page."""
     found, token, page = await sync_to_thread(_token, runtime, claim_id, request.state.identity_id)
-    return Template("claim.html", context={"claim": found, "own": True, "proof": (token, page)})
+    context = {"claim": found, "seen": None, "own": True, "proof": (token, page)}
+    return Template("claim.html", context=context)
 
 
-@post("/claims/{claim_id:uuid}/control/check", guards=[requires_sign_in], include_in_schema=False)
+@post("/claims/{claim_id:uuid}/control/check", include_in_schema=False)
 async def check_token(
     request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], claim_id: FromPath[uuid.UUID]
 ) -> Redirect:

@@ -20,16 +20,15 @@ from ledger.database.tables.works import Work
 from ledger.errors import BadRequest, NotFound
 from ledger.runtime import Runtime
 from ledger.sources import Grants
-from ledger.web.sessions import requires_sign_in
+from ledger.web.in_turn import in_turn
 from ledger.web.signing_in import HIDDEN
 from ledger.web.uploads import too_large
 
 ENROLMENT_FIELDS = frozenset({"file", "title", "licence", *grants.GRANTS})
 After = Annotated[uuid.UUID | None, QueryParameter(description="The last work of the page before.")]
-SIGNED_IN: dict[str, Any] = {"guards": [requires_sign_in], "include_in_schema": False}
 
 
-@get("/account/artists/{artist_id:uuid}", sync_to_thread=True, **SIGNED_IN)
+@get("/account/artists/{artist_id:uuid}", sync_to_thread=True, include_in_schema=False)
 def desk_page(
     request: "Request[Any, Any, Any]",
     runtime: NamedDependency[Runtime],
@@ -46,7 +45,7 @@ def desk_page(
     return _page(runtime, found)
 
 
-@post("/account/artists/{artist_id:uuid}/grants", **SIGNED_IN)
+@post("/account/artists/{artist_id:uuid}/grants", include_in_schema=False)
 async def change_grants(
     request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], artist_id: FromPath[uuid.UUID]
 ) -> Redirect:
@@ -54,7 +53,7 @@ async def change_grants(
     return await _change(request, runtime, artist_id, None)
 
 
-@post("/account/artists/{artist_id:uuid}/works/{work_id:uuid}/grants", **SIGNED_IN)
+@post("/account/artists/{artist_id:uuid}/works/{work_id:uuid}/grants", include_in_schema=False)
 async def change_grants_of_work(
     request: "Request[Any, Any, Any]",
     runtime: NamedDependency[Runtime],
@@ -65,7 +64,7 @@ async def change_grants_of_work(
     return await _change(request, runtime, artist_id, work_id)
 
 
-@post("/account/artists/{artist_id:uuid}/enrolments", **SIGNED_IN)
+@post("/account/artists/{artist_id:uuid}/enrolments", include_in_schema=False)
 async def enrol(
     request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], artist_id: FromPath[uuid.UUID]
 ) -> Redirect:
@@ -87,11 +86,11 @@ async def enrol(
         licence=str(form.get("licence", "")).strip(),
         grants=Grants(**{each: form.get(each) == "yes" for each in grants.GRANTS}),
     )
-    await sync_to_thread(enrolling.ask, runtime, request.state.identity_id, artist_id, wish)
+    await in_turn(request, enrolling.ask, runtime, request.state.identity_id, artist_id, wish)
     return _back(artist_id)
 
 
-@post("/account/artists/{artist_id:uuid}/webhook", status_code=200, **SIGNED_IN)
+@post("/account/artists/{artist_id:uuid}/webhook", status_code=200, include_in_schema=False)
 async def set_webhook(
     request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], artist_id: FromPath[uuid.UUID]
 ) -> Template:
@@ -101,7 +100,7 @@ async def set_webhook(
     return await sync_to_thread(_set_webhook, runtime, request.state.identity_id, artist_id, url)
 
 
-@post("/account/artists/{artist_id:uuid}/webhook/remove", **SIGNED_IN)
+@post("/account/artists/{artist_id:uuid}/webhook/remove", include_in_schema=False)
 async def remove_webhook(
     request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], artist_id: FromPath[uuid.UUID]
 ) -> Redirect:
@@ -110,7 +109,7 @@ async def remove_webhook(
     return _back(artist_id)
 
 
-@post("/account/artists/{artist_id:uuid}/control", status_code=200, **SIGNED_IN)
+@post("/account/artists/{artist_id:uuid}/control", status_code=200, include_in_schema=False)
 async def ask_for_token(
     request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], artist_id: FromPath[uuid.UUID]
 ) -> Template:
@@ -120,7 +119,7 @@ async def ask_for_token(
     return _strangers_page(artist_id, identity_id, proof)
 
 
-@post("/account/artists/{artist_id:uuid}/control/check", **SIGNED_IN)
+@post("/account/artists/{artist_id:uuid}/control/check", include_in_schema=False)
 async def check_token(
     request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], artist_id: FromPath[uuid.UUID]
 ) -> Redirect:

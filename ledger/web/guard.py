@@ -1,4 +1,4 @@
-"""Keeps the table of `ledger.web.access`: a key in `Authorization: Bearer …`, before a byte of the body is read."""
+"""Keeps the table of `ledger.web.access`: a key in `Authorization: Bearer …` or a cookie, before the body is read."""
 
 import uuid
 from collections.abc import Iterable
@@ -6,18 +6,16 @@ from typing import Any, NamedTuple
 
 from litestar import Request
 from litestar.concurrency import sync_to_thread
-from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.routes import BaseRoute, HTTPRoute
 
 from ledger import auditors
+from ledger.api_keys import principal_of
 from ledger.auditors import Auditor
 from ledger.errors import NotAllowed
-from ledger.genesis import principal_of
 from ledger.runtime import Runtime
 from ledger.web.access import ACCESS, Access
-
-Connection = ASGIConnection[Any, Any, Any, Any]
+from ledger.web.sessions import Connection, requires_artist, requires_sign_in
 
 
 class Caller(NamedTuple):
@@ -25,11 +23,12 @@ class Caller(NamedTuple):
     role: str
 
 
-async def allowed(connection: Connection, _handler: BaseRouteHandler) -> None:
+async def allowed(connection: Connection, handler: BaseRouteHandler) -> None:
     """The guard of the whole application. Notes whose key was sent, None where none was or none is looked at.
 
     Refuses with 401 whoever sends no key where one is needed, or one that is unknown or revoked; with 403 a key whose
-    role does not open this route. An auditor's token is refused likewise: none, ended, or of another scope.
+    role does not open this route. An auditor's token is refused likewise: none, ended, or of another scope. Who is not
+    signed in is refused with 403, who does not act for the artist in the address with 404.
     """
     connection.state.principal_id = None
     method = str(connection.scope.get("method"))
@@ -39,8 +38,12 @@ async def allowed(connection: Connection, _handler: BaseRouteHandler) -> None:
     if access.scope is not None:
         auditors.check(connection.state.auditor, access.scope)
         return
-    header = connection.headers.get("authorization") if access.looks else None
-    if header is None:
+    if access.session is not None:
+        await requires_sign_in(connection, handler)
+        if access.session == "artist":
+            await requires_artist(connection)
+        return
+    if not access.looks or "authorization" not in connection.headers:
         if not access.public:
             raise NotAllowed(
                 "this needs an API key and none was sent",
@@ -50,7 +53,7 @@ async def allowed(connection: Connection, _handler: BaseRouteHandler) -> None:
                 " `lawful keys api` makes more",
             )
         return
-    caller = await sync_to_thread(_caller, connection.app.state.runtime, header)
+    caller = await sync_to_thread(_caller, connection.app.state.runtime, _bearer(connection))
     if caller.role not in access.keys:
         raise NotAllowed(
             f"a key of the role {caller.role} does not open this; one of {_named(access)} does",
@@ -76,10 +79,15 @@ def _named(access: Access) -> str:
     return " or ".join(sorted(access.keys))
 
 
-def _caller(runtime: Runtime, header: str) -> Caller:
-    scheme, _, key = header.partition(" ")
+def _bearer(connection: Connection) -> str | None:
+    """What was sent as `Authorization: Bearer` (RFC 6750, section 2.1)."""
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def _caller(runtime: Runtime, key: str | None) -> Caller:
     with runtime.sessions() as session:
-        principal = principal_of(session, key.strip()) if scheme.lower() == "bearer" else None
+        principal = principal_of(session, key) if key is not None else None
     if principal is None:
         raise NotAllowed(
             "the API key that was sent is not one of this ledger, or was revoked",
@@ -92,18 +100,17 @@ def _caller(runtime: Runtime, header: str) -> Caller:
 
 async def is_auditor(request: "Request[Any, Any, Any]") -> bool:
     """Note whose token was sent. What is counted against a limit is what a known auditor asks; others are refused."""
-    request.state.auditor = await sync_to_thread(_auditor, request.app.state.runtime, request.headers)
+    request.state.auditor = await sync_to_thread(_auditor, request.app.state.runtime, _bearer(request))
     return request.state.auditor is not None
 
 
 def auditor_id(request: "Request[Any, Any, Any]") -> str:
     """Whom a request counts for, once `is_auditor` has said yes."""
-    return f"{request.state.auditor.id} {request.url.path.split('/')[3]}"
+    return str(request.state.auditor.id)
 
 
-def _auditor(runtime: Runtime, headers: Any) -> Auditor | None:
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
+def _auditor(runtime: Runtime, token: str | None) -> Auditor | None:
+    if token is None:
         return None
     with runtime.sessions() as session:
-        return auditors.auditor_of(session, token.strip(), runtime.clock())
+        return auditors.auditor_of(session, token, runtime.clock())

@@ -14,6 +14,7 @@ ENTRIES = {
     "snapshot": "a collection was frozen",
     "grant": "a grant changed",
     "artist-linked": "somebody acts for an artist, or no longer does",
+    "api-key": "a key for this service was made or revoked",
     "submitter-key": "a submitter's key was registered",
     "submitter-key-revoked": "a submitter's key was revoked",
     "claim-opened": "a claim was opened",

@@ -1,7 +1,8 @@
 """Every request has an id, is counted, and leaves one line in the log. Nothing of what was asked for is kept.
 
 The id goes back as `X-Request-Id`, names the occurrence in a problem's `instance`, and travels with a job to the
-worker. It is always ours: one that a caller chooses could stand in for somebody else's.
+worker. It is always ours: one that a caller chooses could stand in for somebody else's. Where a collector is set, what
+is told in the log is a span as well (`ledger.tracing`).
 """
 
 import time
@@ -12,6 +13,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars, get_contextvars
 from uuid_utils.compat import uuid7
 
+from ledger import tracing
 from ledger.metrics import HTTP_SECONDS
 
 QUIET = {"/healthz", "/readyz"}
@@ -40,7 +42,7 @@ def observed(app: ASGIApp) -> ASGIApp:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
-        with bound_contextvars(request_id=request_id):
+        with bound_contextvars(request_id=request_id), tracing.request(method, request_id) as answered:
             try:
                 await app(scope, receive, send_with_id)
             finally:
@@ -51,6 +53,7 @@ def observed(app: ASGIApp) -> ASGIApp:
                     facts = {"method": method, "route": route, "status": status, "seconds": round(seconds, 4)}
                     record = scope.get("path_params", {}).get("record_id")
                     _logger.info("request", **facts, **({"record_id": str(record)} if record else {}))
+                    answered(route, status, str(record) if record else None)
 
     return wrapped
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 from litestar import Request, Response, get, post
-from litestar.concurrency import sync_to_thread
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.response import Redirect, Template
@@ -15,6 +14,7 @@ from ledger.naming import nameable
 from ledger.runtime import Runtime
 from ledger.verify import Verification
 from ledger.web.documentation import operations
+from ledger.web.in_turn import in_turn
 from ledger.web.reading import of_kind
 from ledger.web.uploads import read_upload
 from ledger.web.writing import look_at
@@ -32,7 +32,7 @@ def home(runtime: NamedDependency[Runtime]) -> Template:
 async def ask(request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime]) -> Redirect:
     """Take the form's file and lead to the page of its verification."""
     upload = await read_upload(request, limit=runtime.settings.max_upload_bytes, bare=False)
-    record_id = await sync_to_thread(look_at, runtime, None, upload)
+    record_id = await in_turn(request, look_at, runtime, None, upload)
     return Redirect(f"/v/{record_id}", status_code=303)
 
 

@@ -1,4 +1,4 @@
-"""The drawings of matched regions, for the pages of records: served while a listed record has them."""
+"""The drawings of matched regions, for the pages of records and claims: served while one that may be shown has them."""
 
 from typing import Any
 

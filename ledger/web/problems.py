@@ -19,11 +19,14 @@ from uuid_utils.compat import uuid7
 from ledger.errors import LedgerError, Unavailable
 from ledger.log.declarations import BatchRefused
 from ledger.web.observed import QUIET, request_id
+from ledger.web.returning import asked_page
 from ledger.web.wording import STATUS_TITLES
 from models.errors import ModelError
 
 PROBLEM_JSON = "application/problem+json"
 TYPE_PREFIX = "tag:lawful-ledger.org,2026:problem/"
+RETRY_SECONDS = "5"
+"""After which whoever was told 503 may ask again."""
 
 
 class Refusal(NamedTuple):
@@ -39,8 +42,8 @@ FRAMEWORK = {
     405: Refusal("method_not_allowed", "this address takes other methods", "use one that the Allow header names"),
     429: Refusal(
         "too_many_requests",
-        "more in a minute than this ledger takes from one address",
-        "wait a minute, then send it again",
+        "more than this ledger takes from one address in this time",
+        "wait for the seconds in Retry-After, then send it again",
     ),
     413: Refusal(
         "body_too_large", "the body is larger than this address takes", "send less; the first page names the limit"
@@ -125,11 +128,12 @@ def answer_with_problem(request: "Request[Any, Any, Any]", error: Exception) -> 
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if problem.status == 503:
-        headers["Retry-After"] = "5"
+        headers["Retry-After"] = RETRY_SECONDS
     if problem.status == 429 and (seconds := headers.get("RateLimit-Reset")) is not None:
         headers["Retry-After"] = seconds
     if wants_page(request):
-        return Template("problem.html", context={"problem": problem}, status_code=problem.status, headers=headers)
+        context = {"problem": problem, "back": asked_page(request)}
+        return Template("problem.html", context=context, status_code=problem.status, headers=headers)
     return Response(problem, media_type=PROBLEM_JSON, status_code=problem.status, headers=headers)
 
 

@@ -209,10 +209,7 @@ def read_evidence(
     from ledger.reports.document import signed_dossier
     from ledger.reports.forms import to_zip
 
-    data = to_zip(*signed_dossier(runtime, record_id))
-    digest = hashlib.sha256(data).hexdigest()
-    headers = {"Content-Disposition": f'attachment; filename="evidence-{record_id}.zip"'}
-    return _cached(request, digest, ZIP, headers) or _bytes(data, digest, ZIP, headers)
+    return zip_answer(request, to_zip(*signed_dossier(runtime, record_id)), f"evidence-{record_id}.zip")
 
 
 @get(
@@ -295,6 +292,13 @@ def pdf_answer(request: "Request[Any, Any, Any]", pdf: bytes, name: str) -> "Res
     digest = hashlib.sha256(pdf).hexdigest()
     headers = {"Content-Disposition": f'inline; filename="{name}"'}
     return _cached(request, digest, PDF, headers) or _bytes(pdf, digest, PDF, headers)
+
+
+def zip_answer(request: "Request[Any, Any, Any]", data: bytes, name: str) -> "Response[bytes]":
+    """An evidence zip to be kept as a file, or 304 for a caller that has it."""
+    digest = hashlib.sha256(data).hexdigest()
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return _cached(request, digest, ZIP, headers) or _bytes(data, digest, ZIP, headers)
 
 
 def _cached(

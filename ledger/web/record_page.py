@@ -112,12 +112,12 @@ def _shown(runtime: Runtime, session: Session, view: RecordView) -> Shown:
         failure = _failure(runtime, view)
         withheld = failure is not None and view.blocked is not None and names_withdrawn(session, failure.detail)
         return Shown(view, {}, None, withheld, None, claims, failure)
-    record_id = uuid.UUID(view.id)
-    report = msgspec.json.decode(lookup.report(session, record_id))
+    body, key = lookup.report_and_file(session, uuid.UUID(view.id))
+    report = msgspec.json.decode(body)
     signed = msgspec.convert(report["evidence"], Evidence)
     evidence = nameable(session, signed)
     look = look_at_issued(
-        runtime.storage.get(lookup.file_key(session, record_id)[0]),
+        runtime.storage.get(key),
         view,
         session=session,
         anchors_pem=anchors(runtime),

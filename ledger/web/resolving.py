@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 import sqlalchemy as sa
 from litestar import Request, Response, Router, get, post
-from litestar.concurrency import sync_to_thread
 from litestar.di import NamedDependency
 from litestar.exceptions import ValidationException
 from litestar.params import FromPath, JSONBody, QueryParameter
@@ -21,11 +20,11 @@ from ledger import bindings
 from ledger.bindings import ManifestMatch
 from ledger.errors import BadRequest, LedgerError
 from ledger.runtime import Runtime
+from ledger.web.in_turn import in_turn
 from ledger.web.log import ANYWHERE
 from ledger.web.problems import answer_with_problem, problem_of, problems
 from ledger.web.uploads import read_upload
 from ledger.web.writing import VerificationOperation, takes_json
-from models.images import Limits, decode
 
 MANIFEST = "application/c2pa"
 MAX_QUERY_CHARS = 2048
@@ -141,10 +140,9 @@ async def query_by_content(
     upload = await read_upload(request, limit=runtime.settings.max_upload_bytes, bare=True)
 
     def search() -> Response[Matches]:
-        limits = Limits(max_bytes=runtime.settings.max_upload_bytes)
-        return _found(runtime, [image_code(decode(upload.data, limits).pixels)], max_results)
+        return _found(runtime, [image_code(runtime.files.decode(upload.data).pixels)], max_results)
 
-    return await sync_to_thread(search)
+    return await in_turn(request, search)
 
 
 @get(

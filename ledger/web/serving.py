@@ -1,12 +1,54 @@
 """Running a web application on a socket that somebody else opened, until it is told to stop."""
 
+import asyncio
 import socket
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 from litestar import Litestar
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+Expected = Literal["headers", "body"]
+
+SECONDS: dict[Expected, float] = {"headers": 10.0, "body": 120.0}
+"""How long a request may take to arrive: its headers, then its body. `deploy/Caddyfile` is stricter."""
+
+
+class ImpatientProtocol(H11Protocol):
+    """Hangs up on whoever sends so slowly that the connection is all they want (slowloris).
+
+    The server's own timeout is for silence between two requests, and a byte now and then keeps it away. Nothing is
+    counted while we answer. Headers are at most 64 KiB: more is refused by h11.
+    """
+
+    _expected: Expected | None = None
+    _hanging_up: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect("headers")
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is None or self.cycle.response_complete:
+            self._expect("headers")
+        else:
+            self._expect("body" if self.cycle.more_body else None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._expect(None)
+        super().connection_lost(exc)
+
+    def _expect(self, what: Expected | None) -> None:
+        """The clock runs from when this was first expected, however much of it has come since."""
+        if what == self._expected:
+            return
+        if self._hanging_up is not None:
+            self._hanging_up.cancel()
+        self._expected = what
+        self._hanging_up = None if what is None else self.loop.call_later(SECONDS[what], self.transport.close)
 
 
 def serve_app(
@@ -25,6 +67,7 @@ def serve_app(
     """
     config = uvicorn.Config(
         app,
+        http=ImpatientProtocol,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -6,18 +6,22 @@ framework's CSRF middleware reads whole uploads before it refuses them.
 """
 
 import uuid
+from typing import Any
 from urllib.parse import urlsplit
 
 from litestar.concurrency import sync_to_thread
+from litestar.connection import ASGIConnection
 from litestar.datastructures import Cookie
 from litestar.enums import ScopeType
 from litestar.handlers import BaseRouteHandler
 
+from ledger.artists import links
 from ledger.claims.identities import SESSION_LIFE, identity_of
 from ledger.errors import NotAllowed
 from ledger.runtime import Runtime
 from ledger.settings import Settings
-from ledger.web.guard import Connection
+
+Connection = ASGIConnection[Any, Any, Any, Any]
 
 
 def is_secure(settings: Settings) -> bool:
@@ -81,6 +85,12 @@ async def requires_sign_in(connection: Connection, _handler: BaseRouteHandler) -
         )
 
 
+async def requires_artist(connection: Connection) -> None:
+    """Refuse (404) whoever is signed in and does not act for the artist in the address."""
+    artist_id = uuid.UUID(str(connection.path_params["artist_id"]))
+    await sync_to_thread(_require_artist, connection.app.state.runtime, connection.state.identity_id, artist_id)
+
+
 async def knows_sign_in(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Note who is signed in, if somebody is."""
     runtime: Runtime = connection.app.state.runtime
@@ -91,3 +101,8 @@ async def knows_sign_in(connection: Connection, _handler: BaseRouteHandler) -> N
 def _identity(runtime: Runtime, cookie: str) -> uuid.UUID | None:
     with runtime.sessions() as session:
         return identity_of(session, cookie, runtime.clock())
+
+
+def _require_artist(runtime: Runtime, identity_id: uuid.UUID, artist_id: uuid.UUID) -> None:
+    with runtime.sessions() as session:
+        links.require(session, identity_id, artist_id)

@@ -19,8 +19,8 @@ from ledger.log.declarations import checked
 from ledger.log.entries import Fact
 from ledger.runtime import Runtime
 from ledger.submissions import Submitted, SubmittedStatement
-from ledger.web.guard import Connection
 from ledger.web.problems import Unsupported, problems
+from ledger.web.sessions import Connection
 from ledger.web.waiting import FIRST_PAUSE, LONGEST_PAUSE
 from ledger.web.writing import IdempotencyKey
 

@@ -48,7 +48,7 @@ async def answer(runtime: Runtime, kind: str, record_id: uuid.UUID, wait: float)
 
 def _view(runtime: Runtime, record_id: uuid.UUID) -> RecordView:
     with runtime.sessions() as session:
-        return lookup.by_id(session, record_id)
+        return lookup.for_its_owner(session, record_id)
 
 
 def _verification(runtime: Runtime, record_id: uuid.UUID) -> dict[str, Any] | None:

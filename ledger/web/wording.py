@@ -196,6 +196,20 @@ def match_seen(match: CopyMatch) -> str:
     )
 
 
+def pair_seen(*, work_drawn: bool) -> str:
+    """For whoever cannot see the drawing of an image that is claimed on beside the work named."""
+    if not work_drawn:
+        return "The image claimed on; an outline marks the region that matches the work named, which is not shown."
+    return "The image claimed on beside the work named; outlines mark the region that matches in both."
+
+
+def drawn(*, work_drawn: bool) -> str:
+    """What stands below the drawing of a match."""
+    if not work_drawn:
+        return "The region of this image that matches; the work itself is not shown."
+    return "What matches is outlined in both."
+
+
 CLAIM_KINDS = {
     "mine": "This image is my work",
     "copies": "This image copies my work",

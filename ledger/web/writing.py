@@ -19,10 +19,10 @@ from ledger.requests import MAX_SEED
 from ledger.runtime import Runtime
 from ledger.verifications import accept_verification
 from ledger.verify import Verification
+from ledger.web.in_turn import in_turn
 from ledger.web.problems import Unsupported, problems
 from ledger.web.uploads import BARE_TYPES, Upload, read_upload
 from ledger.web.waiting import MAX_WAIT, answer
-from models.images import Limits, decode
 
 MAX_MODEL_CHARS = 200
 STAMP_FIELDS = ("model", "prompt", "prompt_commitment")
@@ -130,7 +130,7 @@ async def make_stamp(
 ) -> Response[RecordView]:
     """The ledger vouches for what it saw and when, never for how the image was made. An existing credential is kept."""
     upload = await read_upload(request, limit=runtime.settings.max_upload_bytes, bare=False)
-    record_id = await sync_to_thread(_accept_stamp, runtime, request.state.principal_id, upload, idempotency_key)
+    record_id = await in_turn(request, _accept_stamp, runtime, request.state.principal_id, upload, idempotency_key)
     return await answer(runtime, "stamp", record_id, wait)
 
 
@@ -149,7 +149,7 @@ async def make_verification(
     """No key is needed. The look is logged as an unlisted entry; the image itself is not kept."""
     upload = await read_upload(request, limit=runtime.settings.max_upload_bytes, bare=True)
     _only(upload, ())
-    record_id = await sync_to_thread(look_at, runtime, request.state.principal_id, upload)
+    record_id = await in_turn(request, look_at, runtime, request.state.principal_id, upload)
     return await answer(runtime, "verification", record_id, wait)
 
 
@@ -183,7 +183,7 @@ def _accept_stamp(runtime: Runtime, principal_id: uuid.UUID, upload: Upload, ide
             code="model_malformed",
             next_step="send the model's name, or leave it out",
         )
-    image = decode(upload.data, Limits(max_bytes=runtime.settings.max_upload_bytes))
+    image = runtime.files.decode(upload.data)
     with runtime.sessions.begin() as session:
         return accept_stamp(
             session,

@@ -9,6 +9,7 @@ CREATE TABLE identities (
 CREATE TABLE sign_in_links (
     token_sha256  bytea PRIMARY KEY,
     email         text NOT NULL,
+    page          text,
     expires_at    timestamptz NOT NULL,
     used_at       timestamptz,
     created_at    timestamptz NOT NULL DEFAULT now(),
@@ -117,6 +118,18 @@ CREATE TABLE claim_documents (
     PRIMARY KEY (claim_id, number),
     FOREIGN KEY (claim_id, number) REFERENCES claim_steps (claim_id, number)
 );
+
+CREATE TABLE claim_pictures (
+    claim_id  uuid NOT NULL,
+    number    smallint NOT NULL,
+    sha256    bytea NOT NULL,
+    png       bytea NOT NULL,
+    PRIMARY KEY (claim_id, number, sha256),
+    FOREIGN KEY (claim_id, number) REFERENCES claim_steps (claim_id, number),
+    CONSTRAINT sha256_is_32_bytes CHECK (octet_length(sha256) = 32)
+);
+CREATE INDEX ix_claim_pictures_sha256 ON claim_pictures (sha256);
+ALTER TABLE claim_pictures ALTER COLUMN png SET STORAGE EXTERNAL;
 
 CREATE TABLE signed_claim_reports (
     claim_id    uuid NOT NULL,

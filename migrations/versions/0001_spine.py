@@ -8,12 +8,13 @@ revision = "0001"
 down_revision = None
 
 ORDINARY = (
-    "principals, api_keys, auditor_tokens, collections, artists, works, grant_changes, embeddings, local_features,"
+    "principals, api_keys, auditor_tokens, request_counts, collections, artists, works, grant_changes, embeddings,"
+    " local_features,"
     " previews, calibrations, snapshots,"
     " records, generations, stamps, verifications, reports, pictures, signed_reports, credits,"
     " log_published, log_witnesses, announced_keys, submitter_keys, submissions,"
     " identities, sign_in_links, web_sessions, artist_pages, control_proofs, claims, claim_documents,"
-    " signed_claim_reports,"
+    " claim_pictures, signed_claim_reports,"
     " artist_links, artist_webhooks, enrolments,"
     " procrastinate_jobs, procrastinate_events, procrastinate_periodic_defers, procrastinate_workers"
 )

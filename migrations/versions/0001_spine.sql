@@ -7,7 +7,8 @@ CREATE EXTENSION IF NOT EXISTS vector;
 CREATE TABLE principals (
     id          uuid PRIMARY KEY,
     name        text NOT NULL UNIQUE,
-    role        text NOT NULL CONSTRAINT role_known CHECK (role IN ('operator', 'submitter', 'auditor')),
+    role        text NOT NULL
+                CONSTRAINT role_known CHECK (role IN ('operator', 'submitter', 'auditor', 'admin')),
     generator   text,
     created_at  timestamptz NOT NULL DEFAULT now()
 );
@@ -35,6 +36,15 @@ CREATE TABLE auditor_tokens (
     CONSTRAINT token_sha256_is_32_bytes CHECK (octet_length(token_sha256) = 32),
     CONSTRAINT scopes_known CHECK (scopes <@ ARRAY['entries', 'exports'] AND cardinality(scopes) > 0)
 );
+
+-- How often somebody asked in a minute: lost when the server crashes, and in no backup.
+
+CREATE UNLOGGED TABLE request_counts (
+    who      bytea PRIMARY KEY,
+    taken    integer NOT NULL,
+    ends_at  timestamptz NOT NULL,
+    CONSTRAINT who_is_32_bytes CHECK (octet_length(who) = 32)
+) WITH (fillfactor = 50);
 
 -- What is compared with.
 
@@ -196,15 +206,17 @@ COMMENT ON COLUMN records.file_key IS 'Storage key of the finished file.';
 COMMENT ON COLUMN records.failure IS 'code, detail, next_step, status of what ended it.';
 
 CREATE TABLE generations (
-    record_id    uuid PRIMARY KEY REFERENCES records (id),
-    prompt       text,
-    prompt_salt  bytea,
-    seed         bigint NOT NULL,
-    parameters   jsonb NOT NULL,
-    model        jsonb
+    record_id      uuid PRIMARY KEY REFERENCES records (id),
+    prompt         text,
+    prompt_salt    bytea,
+    seed           bigint NOT NULL,
+    parameters     jsonb NOT NULL,
+    unknown_words  text[],
+    model          jsonb
 );
 CREATE INDEX generations_model ON generations ((model ->> 'name'));
-COMMENT ON COLUMN generations.parameters IS 'steps, width, height, guidance: as asked for, then as used';
+COMMENT ON COLUMN generations.parameters IS 'steps, width, height, guidance: as asked for, then as used; the number of unknown words';
+COMMENT ON COLUMN generations.unknown_words IS 'Of the prompt, and erasable with it: what the generator never learned.';
 COMMENT ON COLUMN generations.model IS 'NetworkInfo of the generator that made it';
 
 CREATE TABLE stamps (

@@ -39,6 +39,7 @@ HELD_OUT_WORKS = len(STUDIO_NAMES) * len(SUBJECTS) * HELD_OUT_VARIANTS
 VARIANTS = 4
 STEPS = 180
 BATCH = 48
+FEATURES = 2 * (20 + 40) + 64
 # Brightness and two colour differences, as ITU-R BT.601 has them: rows are Y, Cb, Cr.
 OPPONENT = np.array([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]], np.float32)
 
@@ -82,10 +83,15 @@ class JudgeNetwork(nn.Module):
         self.subject = nn.Sequential(nn.Dropout(0.3), nn.Linear(64 * 4 * 4, len(SUBJECTS)))
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        fine, coarse = self.features(images)
+        return self.hand(fine), self.subject(coarse.flatten(1))
+
+    def features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Fine ones, pooled (n, 120), and coarse ones where they stand (n, 64, 4, 4)."""
         low = self.stem(images)
         fine = self.fine(low)
         pooled = [part for seen in (low, fine) for part in (seen.mean((2, 3)), seen.amax((2, 3)))]
-        return self.hand(torch.cat(pooled, 1)), self.subject(self.coarse(fine).flatten(1))
+        return torch.cat(pooled, 1), self.coarse(fine)
 
 
 class Judge:
@@ -121,6 +127,15 @@ class Judge:
                 seen = STUDIO_NAMES[hand_at], float(hand[hand_at]), SUBJECTS[subject_at], float(subject[subject_at])
                 found.append(Verdict(*seen))
         return found
+
+    @torch.inference_mode()
+    def features(self, images: Sequence[Pixels]) -> NDArray[np.float64]:
+        """Return (n, FEATURES): what the judge tells studios by, and the mean of what it tells subjects by."""
+        rows = [np.zeros((0, FEATURES))]
+        for at in range(0, len(images), BATCH):
+            fine, coarse = self._network.features(_tensor([_small(image) for image in images[at : at + BATCH]]))
+            rows.append(torch.cat([fine, coarse.mean((2, 3))], 1).double().numpy())
+        return np.concatenate(rows)
 
     def held_out(self, size: int = SIDE) -> tuple[float, float]:
         """Return how often studio and subject are right on HELD_OUT_WORKS drawn works that no training saw."""

@@ -37,6 +37,19 @@ def test_every_command_of_a_container_or_unit_exists(command: str) -> None:
     assert parses(command.split())
 
 
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("check-jsonschema", ["--builtin-schema", "vendor.compose-spec", DEPLOY / "compose.yaml"]),
+        ("hadolint", [DEPLOY / "Containerfile"]),
+    ],
+)
+def test_what_cannot_be_run_here_is_accepted_by_its_own_tool(tool: str, arguments: list[object]) -> None:
+    program = Path(sys.executable).parent / tool
+    done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_every_service_runs_without_rights_it_does_not_need(name: str) -> None:
     service = SERVICES[name]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from attribution.evidence import Evidence, SnapshotRef
 from attribution.fingerprints import Fingerprints
 from ledger.claims import deciding, identities, opening, views
+from ledger.claims.examined import Compared
 from ledger.claims.facts import CopyFact
 from ledger.claims.opening import Wish
 from ledger.database.tables.log import LogEntry, LogOutbox
@@ -39,14 +40,16 @@ class Answers:
 
     copy: CopyFact = NOTHING
     said: Evidence = PLAIN
+    drawings: dict[str, bytes] = field(default_factory=dict)
     asked: list[Any] = field(default_factory=list)
 
-    def evidence(self, image: NDArray[np.uint8], fingerprints: Fingerprints) -> Evidence:
-        return self.said
-
-    def pair(self, image: NDArray[np.uint8], work: NDArray[np.uint8] | str) -> CopyFact:
+    def compare(
+        self, image: NDArray[np.uint8], fingerprints: Fingerprints, work: NDArray[np.uint8] | str | None, *, draw: bool
+    ) -> Compared:
+        if work is None:
+            return Compared(self.said, None, self.drawings if draw else {})
         self.asked.append(work)
-        return self.copy
+        return Compared(self.said, self.copy, self.drawings if draw else {})
 
 
 def works_of(runtime: Runtime, folder: Path, artist: str = JANE, seeds: tuple[int, ...] = (50,)) -> list[uuid.UUID]:

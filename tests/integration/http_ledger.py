@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import msgspec
@@ -34,7 +35,7 @@ from attribution.evidence import (
 from attribution.fingerprints import fingerprint
 from attribution.gate import GatePolicy, decide
 from attribution.wording import findings, not_proven, statement
-from ledger import genesis, issue, supervisor, verifications, verify
+from ledger import api_keys, issue, supervisor, verifications, verify
 from ledger.database.tables.principals import Principal
 from ledger.database.tables.records import Record, Verification
 from ledger.runtime import Runtime
@@ -200,7 +201,7 @@ def operator(runtime: Runtime) -> uuid.UUID:
 
 def api_key(runtime: Runtime) -> str:
     with runtime.sessions.begin() as session:
-        return genesis.new_api_key(session, session.scalars(sa.select(Principal.id)).first(), "test")  # type: ignore[arg-type]
+        return api_keys.new_key(session, session.scalars(sa.select(Principal.id)).first(), "test")[1]  # type: ignore[arg-type]
 
 
 def generated(runtime: Runtime, seed: int = 1, evidence: Evidence = EVIDENCE, prompt: str = "a boat") -> uuid.UUID:
@@ -219,13 +220,13 @@ def generated(runtime: Runtime, seed: int = 1, evidence: Evidence = EVIDENCE, pr
     return record_id
 
 
-def stamped(runtime: Runtime, image: bytes, model: str | None = None) -> uuid.UUID:
-    """An issued stamp of `image`."""
+def stamped(runtime: Runtime, image: bytes, model: str | None = None, by: uuid.UUID | None = None) -> uuid.UUID:
+    """An issued stamp of `image`, by the operator unless another principal is named."""
     with runtime.sessions.begin() as session:
         record_id = issue.accept_stamp(
             session,
             runtime,
-            principal_id=operator(runtime),
+            principal_id=by or operator(runtime),
             image=image,
             media_type=decode(image).media_type,
             declared_model=model,
@@ -245,8 +246,10 @@ def looked(runtime: Runtime, image: bytes) -> uuid.UUID:
     return record_id
 
 
-def do(runtime: Runtime, record_id: uuid.UUID, evidence: Evidence, image: bytes | None = None) -> None:
-    """What the worker does with a job, the networks' answer being given."""
+def do(
+    runtime: Runtime, record_id: uuid.UUID, evidence: Evidence, image: bytes | None = None, **generator: Any
+) -> None:
+    """What the worker does with a job, the networks' answer being given; `generator` is what the generator told."""
     with runtime.sessions() as session:
         record = session.get_one(Record, record_id)
         look = session.get(Verification, record_id)
@@ -278,6 +281,7 @@ def do(runtime: Runtime, record_id: uuid.UUID, evidence: Evidence, image: bytes 
                 evidence,
                 model,
                 pictures={DRAWN: DRAWING} if DRAWN in str(evidence.copy) else {},
+                **generator,
             ),
         )
     issue.finish(runtime, record_id)

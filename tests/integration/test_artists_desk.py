@@ -1,6 +1,7 @@
 """The artist's desk: who comes to it, what they change there, and that nobody changes it for another."""
 
 import json
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -239,6 +240,34 @@ def test_giving_is_counted_and_withdrawing_never_refused(
     with runtime.sessions.begin() as session:  # a day later
         session.execute(sa.update(GrantChange).values(created_at=runtime.clock() - desks.A_DAY * 1.1))
     change(True)
+
+
+def test_of_grants_given_at_once_no_more_are_taken_than_a_day_has(
+    runtime: Runtime, works: list[uuid.UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The count is made where nobody else is changing it."""
+    monkeypatch.setattr(desks, "GIVEN_PER_DAY", 1)
+    artist, jane = artist_of(runtime, works[0]), somebody(runtime)
+    link(runtime, artist, jane)
+    desks.change(runtime, jane, artist, "name", allowed=False)
+    outcomes: list[str] = []
+    gate = threading.Barrier(len(works))
+
+    def give(work: uuid.UUID) -> None:
+        gate.wait()
+        try:
+            desks.change(runtime, jane, artist, "name", allowed=True, work_id=work)
+            outcomes.append("given")
+        except LedgerError as error:
+            outcomes.append(error.code)
+
+    threads = [threading.Thread(target=give, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(works) > 1
+    assert sorted(outcomes) == ["given", *["grants_too_often"] * (len(works) - 1)]
 
 
 def test_names_and_titles_on_the_desk_are_text(client: TestClient, runtime: Runtime, works: list[uuid.UUID]) -> None:  # type: ignore[type-arg]

@@ -2,39 +2,49 @@
 
 import base64
 import dataclasses
+import hashlib
 import io
 import json
 import shutil
 import subprocess
 import uuid
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
+import msgspec
 import pikepdf
 import psycopg
 import pytest
 import rfc8785
 import sqlalchemy as sa
+from click.testing import CliRunner
 
+from ledger import grants
 from ledger.claims import erasing, replies, views
 from ledger.claims.moving import newest
-from ledger.database.tables.claims import SignedClaimReport
+from ledger.cli import main
+from ledger.database.tables.claims import ClaimPicture, SignedClaimReport
 from ledger.errors import NotFound
 from ledger.file_proof import Trust
 from ledger.log import entries
 from ledger.reports import dossier as parts
 from ledger.reports.checking import FAULTS, ReportVerification, check_document, is_bad
+from ledger.reports.claim_pages import claim_page_data
 from ledger.reports.document import signed_claim_dossier, signed_claim_pdf
-from ledger.reports.dossier import ClaimDossier
+from ledger.reports.dossier import ClaimDossier, match_name, picture_of
 from ledger.reports.forms import to_json, to_zip
 from ledger.reports.render import render
 from ledger.reports.signature import sign_document
 from ledger.runtime import Runtime
+from models.images import encode_png
 
 from .claiming import FOUND, JANE, Answers, claim_entries, claimed, settled, works_of
+from .conftest import picture
 from .http_ledger import png, serving, stamped
-from .reported import evidence, ledger_of_the_module
+from .reported import DRAWING, evidence, ledger_of_the_module
 
 pytestmark = pytest.mark.postgres
 
@@ -56,10 +66,21 @@ def work(ledger: Runtime, tmp_path_factory: pytest.TempPathFactory) -> uuid.UUID
     return works_of(ledger, tmp_path_factory.mktemp("works"))[0]
 
 
+BESIDE = encode_png(picture(901, 192))
+"""The drawing of the image beside the work named."""
+NAMED = [hashlib.sha256(each).hexdigest() for each in (BESIDE, DRAWING)]
+
+
+def seeing(**copy: Any) -> Answers:
+    """A comparer that found a copy, and drew it beside the work and beside the match of the collection."""
+    drawn = msgspec.structs.replace(FOUND, picture=NAMED[0], **copy)
+    return Answers(copy=drawn, said=evidence(), drawings=dict(zip(NAMED, (BESIDE, DRAWING), strict=True)))
+
+
 def decided(ledger: Runtime, comparer: Answers | None = None, **wish: Any) -> uuid.UUID:
     """A claim with everything that it says in the log."""
     claim_id = claimed(ledger, None, **wish)
-    settled(ledger, claim_id, comparer or Answers(copy=FOUND, said=evidence()))
+    settled(ledger, claim_id, comparer or seeing())
     in_the_log(ledger, claim_id)
     return claim_id
 
@@ -126,7 +147,7 @@ def test_a_refuted_claim_on_an_image_that_was_handed_in_is_proven_as_well(ledger
     dossier, pdf = signed_claim_dossier(ledger, refuted)
     found = look(ledger, pdf)
     assert (found.outcome, found.answers.report, found.answers.document) == ("contradicted", "recorded", "intact")
-    assert (dossier.picture, found.picture, codes(found)[34]) == (None, None, "picture_not_in_the_document")
+    assert (picture_of(dossier), found.picture, codes(found)[34]) == (None, None, "picture_not_in_the_document")
     assert not is_bad(found)
 
 
@@ -201,6 +222,80 @@ def test_what_the_other_side_answers_stands_in_the_next_report_and_the_first_sta
     found = look(ledger, to_json(with_parts(dossier, {parts.STEPS: rfc8785.dumps(steps)})))
     assert codes(found)[33] == "step_says_otherwise"
     assert is_bad(found)
+
+
+# ---- the drawings of its examination ---------------------------------------------------------------------------------
+
+
+def drawings_kept(ledger: Runtime, claim_id: uuid.UUID) -> set[str]:
+    with ledger.sessions() as session:
+        rows = session.scalars(sa.select(ClaimPicture.sha256).where(ClaimPicture.claim_id == claim_id))
+        return {each.hex() for each in rows}
+
+
+def test_what_the_examination_drew_is_kept_attached_and_checked(
+    ledger: Runtime, upheld: uuid.UUID, document: tuple[ClaimDossier, bytes]
+) -> None:
+    dossier, pdf = document
+    assert drawings_kept(ledger, upheld) == set(NAMED)
+    assert [dossier.parts[match_name(each)] for each in NAMED] == [BESIDE, DRAWING]
+    assert codes(look(ledger, pdf))[29] == "drawings_match"
+    drawn = claim_page_data(dossier)["claim"]["drawing"]
+    assert (drawn["file"], drawn["caption"]) == (match_name(NAMED[0]), "What matches is outlined in both.")
+    with pikepdf.open(io.BytesIO(pdf)) as opened:
+        shown = [image for page in opened.pages for image in page.get_images().values()]
+    assert len(shown) == 3  # the picture claimed on, and both drawings
+    for changed in ({match_name(NAMED[0]): DRAWING}, {match_name("0" * 64): DRAWING}):
+        found = look(ledger, to_json(with_parts(dossier, changed)))
+        assert (codes(found)[29], is_bad(found)) == ("drawing_changed", True)
+
+
+def test_the_claims_page_shows_them_and_the_comparison_as_a_records_page_does(
+    ledger: Runtime, upheld: uuid.UUID, document: tuple[ClaimDossier, bytes]
+) -> None:
+    with serving(ledger) as client:
+        page = client.get(f"/claims/{upheld}", headers={"accept": "text/html"}).text
+        assert "What the comparison found" in page
+        for name, png in zip(NAMED, (BESIDE, DRAWING), strict=True):
+            assert f'src="/pictures/{name}.png"' in page
+            assert client.get(f"/pictures/{name}.png").content == png
+
+
+def test_of_an_image_that_was_handed_in_nothing_is_drawn(ledger: Runtime, refuted: uuid.UUID) -> None:
+    assert drawings_kept(ledger, refuted) == set()
+    dossier, _ = signed_claim_dossier(ledger, refuted)
+    assert [name for name in dossier.parts if name.startswith("match-")] == []
+
+
+def test_a_work_that_may_no_longer_be_named_is_no_longer_shown_and_a_protected_one_never_is(
+    ledger: Runtime, tmp_path: Path
+) -> None:
+    (work,) = works_of(ledger, tmp_path, artist="Rosa", seeds=(51,))
+    claim_id = decided(
+        ledger, beside := seeing(), about=stamped(ledger, png(76)), work_id=work, kind="copies", claimant="Rosa"
+    )
+    ((beside_name, _), *_) = beside.drawings.items()
+    other = encode_png(picture(902, 192))
+    later = Answers(
+        copy=msgspec.structs.replace(FOUND, picture=hashlib.sha256(other).hexdigest()),
+        drawings={hashlib.sha256(other).hexdigest(): other},
+    )
+    address = f"/pictures/{hashlib.sha256(other).hexdigest()}.png"
+    again = decided(ledger, later, about=stamped(ledger, png(77)), work_id=work, kind="copies", claimant="Rosa")
+    with serving(ledger) as client:
+        assert client.get(address).status_code == 200
+        grants.change_grants(ledger, [work], {"name": False}, by_role="artist")
+        assert client.get(address).json()["code"] == "picture_unknown"
+        page = client.get(f"/claims/{again}", headers={"accept": "text/html"}).text
+        assert "Image and work, compared" not in page
+        hidden = decided(ledger, later, about=stamped(ledger, png(78)), work_id=work, kind="copies", claimant="Rosa")
+        page = client.get(f"/claims/{hidden}", headers={"accept": "text/html"}).text
+        assert "the work itself is not shown" in page
+        assert beside_name in drawings_kept(ledger, claim_id)
+        for each in (claim_id, again, hidden):
+            erasing.erase_claim(ledger, each, erasing.Asked("requested", "artist"))
+            assert drawings_kept(ledger, each) == set()
+        assert client.get(address).json()["code"] == "picture_unknown"
 
 
 # ---- what speaks against it ------------------------------------------------------------------------------------------
@@ -304,6 +399,46 @@ def test_it_is_served_and_linked_from_the_claims_page(
         assert f'href="{address}"' in client.get(f"/claims/{upheld}", headers={"accept": "text/html"}).text
         nobody = client.get(f"/v1/claims/{uuid.uuid4()}/report.pdf")
         assert (nobody.status_code, nobody.json()["code"]) == (404, "claim_unknown")
+
+
+def test_the_zip_is_served_and_linked_and_the_command_checks_it_offline(
+    ledger: Runtime, upheld: uuid.UUID, document: tuple[ClaimDossier, bytes], tmp_path: Path
+) -> None:
+    dossier, pdf = document
+    with serving(ledger) as client:
+        address = f"/v1/claims/{upheld}/evidence.zip"
+        answer = client.get(address)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "application/zip")
+        assert answer.content == to_zip(dossier, pdf)
+        assert client.get(address, headers={"if-none-match": answer.headers["etag"]}).status_code == 304
+        assert f'href="{address}"' in client.get(f"/claims/{upheld}", headers={"accept": "text/html"}).text
+        nobody = client.get(f"/v1/claims/{uuid.uuid4()}/evidence.zip")
+        assert (nobody.status_code, nobody.json()["code"]) == (404, "claim_unknown")
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert {"README.txt", "report.pdf", f"evidence/{match_name(NAMED[0])}"} <= set(archive.namelist())
+        assert f"EVIDENCE ON CLAIM {upheld}" in archive.read("README.txt").decode()
+    file, nowhere = tmp_path / "evidence.zip", str(tmp_path / "home")
+    file.write_bytes(answer.content)
+    words = ["--home", nowhere, "report", "verify", str(file), "--offline", "--log-key", ledger.keys.log.vkey, "--json"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["form"], found["claim_id"], found["answers"]["report"]) == ("zip", str(upheld), "recorded")
+
+
+def test_a_claims_report_is_of_the_form_that_is_published(
+    ledger: Runtime, upheld: uuid.UUID, refuted: uuid.UUID
+) -> None:
+    with serving(ledger) as client:
+        answer = client.get("/v1/schemas/claim-report")
+        assert answer.headers["content-type"] == "application/schema+json"
+        form = jsonschema_rs.validator_for(answer.json())
+        for claim_id in (upheld, refuted):
+            body = client.get(f"/v1/claims/{claim_id}/report").json()["report"]
+            assert body["schema"] == answer.json()["title"]
+            form.validate(body)
+            body["decision"]["outcome"] = "perhaps"
+            assert not form.is_valid(body)
 
 
 def test_a_claim_that_is_not_decided_has_no_report(ledger: Runtime, work: uuid.UUID) -> None:

@@ -8,11 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr
 
-from ledger import jobs, worker
+from ledger import doctor, jobs, standing, worker
 from ledger.claims import deciding, replies
 from ledger.errors import NotFound
 from ledger.runtime import Runtime
+from ledger.settings import Settings
 
 from .claiming import claimed, seen, settled, somebody
 from .http_ledger import png, stamped
@@ -34,6 +36,54 @@ def test_a_claim_whose_examination_fails_is_tried_ever_later_and_shows_it(runtim
         assert deciding.waiting(session, now + dt.timedelta(minutes=66), A_MINUTE) == [claim_id]
     assert seen(runtime, claim_id).failures == 6
     assert settled(runtime, claim_id).failures == 0
+
+
+def test_doctor_counts_the_claims_that_wait_and_looks_once(
+    runtime: Runtime, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Runtime] = []
+
+    def counted(of: Runtime) -> standing.Standing:
+        read.append(of)
+        return standing.standing(of)
+
+    def on_claims() -> doctor.Finding:
+        return next(each for each in doctor.examine(settings, networks=False) if each.name == "claims")
+
+    monkeypatch.setattr(doctor, "standing", counted)
+    assert (on_claims().result, on_claims().detail) == ("pass", "no claim waits for its decision")
+    assert len(read) == 2
+    jane = somebody(runtime)
+    settled(runtime, claimed(runtime, jane, image=png(80), work=png(81)))  # decided: it waits for people
+    claimed(runtime, jane, image=png(82), work=png(83))
+    assert (on_claims().result, on_claims().detail[:34]) == ("pass", "1 claims wait for their decision, ")
+    earlier = dataclasses.replace(runtime, clock=lambda: dt.datetime.now(dt.UTC) - dt.timedelta(hours=5))
+    claimed(earlier, jane, image=png(84), work=png(85))
+    found = on_claims()
+    assert (found.result, found.detail) == ("warn", "2 claims wait for their decision, the first for 5 hours")
+    assert "lawful claim list" in str(found.next_step)
+
+
+@pytest.mark.parametrize(
+    ("changes", "result"),
+    [
+        ({}, "pass"),
+        ({"public_url": "http://localhost:8000"}, "pass"),
+        ({"public_url": "https://ledger.example.org"}, "warn"),
+        ({"public_url": "http://ledger.example.org"}, "warn"),
+        ({"public_url": "https://ledger.example.org", "smtp_url": SecretStr("smtps://mail.example.org")}, "warn"),
+        ({"smtp_url": SecretStr("smtps://mail.example.org"), "mail_from": "ledger@example.org"}, "pass"),
+    ],
+    ids=["here", "localhost", "https", "http", "no-sender", "mail"],
+)
+def test_doctor_warns_where_others_sign_in_and_no_mail_is_sent(
+    settings: Settings, changes: dict[str, object], result: str
+) -> None:
+    found = next(
+        each for each in doctor.examine(settings.model_copy(update=changes), networks=False) if each.name == "mail"
+    )
+    assert found.result == result
+    assert (found.next_step is None) == (result == "pass")
 
 
 def test_a_claim_that_kills_the_worker_every_time_ends_its_job(runtime: Runtime) -> None:

@@ -13,6 +13,7 @@ from ledger.cli import main
 from ledger.settings import Settings
 from ledger.tampering import change_one_pixel, strip
 from models.images import decode, encode_png
+from models.registry import BUILT_IN
 
 from .conftest import picture
 from .small_networks import save_open
@@ -297,3 +298,23 @@ def test_a_key_for_a_registered_generator_is_made_and_its_rights_never_change(fo
     assert answer(founded("keys", "api", "studio", "--generator", "m@1", "--json"))["generator"] == "m@1"
     assert answer(founded("keys", "api", "studio", "--json"), exit_code=3)["error"]["code"] == "submitter_differs"
     assert answer(founded("keys", "api", "a\nb", "--json"), exit_code=3)["error"]["code"] == "submitter_name"
+
+
+def test_words_that_the_generator_never_learned_are_told_to_whoever_asked_and_to_nobody_else(founded: Lawful) -> None:
+    """Studio Gouge draws, and forbids training: its name is as strange to the generator as a dragon."""
+    generate = ("--set", f"generator={BUILT_IN / 'generator'}", "generate")
+    prompt = "A DRAGON, in the manner of Studio Gouge!"
+    record = answer(founded(*generate, prompt, "-o", "a.png", "--steps", "1", "--json"))["record"]
+    assert record["unknown_words"] == ["DRAGON", "Gouge"]
+    assert founded("report", record["id"], "-o", "report.json").exit_code == 0
+    report = Path("report.json").read_text()
+    assert '"unknown_words":2' in report.replace(" ", "")
+    for public in (report, founded("lookup", record["id"], "--json").stdout):
+        assert record["id"] in public
+        assert "dragon" not in public.casefold()
+    warned = founded(*generate, prompt, "-o", "b.png", "--steps", "1")
+    assert warned.exit_code == 0
+    assert "warning: the generator never learned DRAGON, Gouge;" in warned.stderr
+    known = founded(*generate, "a BOAT in the manner of Studio Marram.", "-o", "c.png", "--steps", "1")
+    assert known.exit_code == 0
+    assert "learned" not in known.stderr

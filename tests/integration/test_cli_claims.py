@@ -2,7 +2,9 @@
 
 import base64
 import hashlib
+import io
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import rfc8785
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from ledger.claims.moving import DOCUMENT_DOMAIN
 from ledger.cli import main
@@ -167,3 +170,19 @@ def test_a_true_claim_is_upheld_and_a_false_one_refuted_by_the_engine(lawful: La
     none = dispute(lawful, stranger, work, "Artist 2")
     assert none["decision"]["outcome"] == "inconclusive"
     assert "no_match" in {ground["code"] for ground in none["decision"]["grounds"]}
+    assert zip_of(lawful, "image.png") == []  # handed in, so shown to nobody
+    Path("image.png").write_bytes(encode_png(np.ascontiguousarray(crop)))
+    assert lawful("stamp", "image.png", "-o", "stamped.png").exit_code == 0
+    on_record = zip_of(lawful, "stamped.png")
+    assert on_record
+    with Image.open(io.BytesIO(on_record[0])) as drawn:
+        assert drawn.width > drawn.height  # the image, and the work at its right
+
+
+def zip_of(lawful: Lawful, image: str) -> list[bytes]:
+    """The drawings in the evidence on a claim about this file."""
+    words = ("--claimant", "Artist 2", "--work", "mine.png", "-o", "evidence.zip", "--force")
+    done = lawful("dispute", image, *words)
+    assert done.exit_code == 0, done.output
+    with zipfile.ZipFile("evidence.zip") as archive:
+        return [archive.read(name) for name in archive.namelist() if name.startswith("evidence/match-")]

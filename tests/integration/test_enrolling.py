@@ -181,6 +181,27 @@ def test_a_copy_of_anothers_work_is_refused_also_where_it_may_not_be_named(
     assert enrolment(runtime, enrolment_id).state == "refused"
 
 
+@pytest.mark.parametrize(
+    ("p_value", "state"), [(0.005, "refused"), (0.04, "enrolled"), (None, "enrolled")], ids=["stands", "chance", "none"]
+)
+def test_anothers_work_is_seen_wherever_it_stands_among_the_matches(
+    runtime: Runtime, artist: uuid.UUID, jane: uuid.UUID, tmp_path: Path, p_value: float | None, state: str
+) -> None:
+    """One's own work first and another's behind it; what any picture reaches by chance is nobody's."""
+    (theirs,) = works_of(runtime, tmp_path / "rosa", artist="Rosa", seeds=(80,))
+    with runtime.sessions() as session:
+        own = session.scalars(sa.select(Work.id).where(Work.artist_id == artist)).one()
+    found, other = copy_of(runtime, own), copy_of(runtime, theirs)
+    assert found.copy is not None
+    assert other.copy is not None
+    behind = msgspec.structs.replace(other.copy.matches[0], p_value=p_value)
+    matches = [*found.copy.matches, behind]
+    found = msgspec.structs.replace(found, copy=msgspec.structs.replace(found.copy, matches=matches))
+    enrolment_id = enrolling.ask(runtime, jane, artist, wish(png(70)))
+    enrolling.enrol(runtime, Networks(found), enrolment_id)
+    assert enrolment(runtime, enrolment_id).state == state
+
+
 def test_a_copy_of_ones_own_work_is_taken(runtime: Runtime, artist: uuid.UUID, jane: uuid.UUID) -> None:
     with runtime.sessions() as session:
         own = session.scalars(sa.select(Work.id)).one()

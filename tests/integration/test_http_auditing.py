@@ -5,6 +5,7 @@ import datetime as dt
 import io
 import json
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -332,7 +333,7 @@ def test_the_token_itself_is_stored_nowhere(runtime: Runtime) -> None:
 
 def test_each_token_has_its_own_limit_and_is_told_when_to_come_back(runtime: Runtime) -> None:
     few = runtime.settings.model_copy(update={"audit_pages_per_minute": 2})
-    runtime = Runtime(few, runtime.database, runtime.storage, runtime.current_keys, runtime.clock)
+    runtime = replace(runtime, settings=few)
     one, other = token(runtime), token(runtime)
     with serving(runtime) as client:
         answers = [client.get("/v1/audit/entries", headers=bearer(one)) for _ in range(3)]

@@ -2,23 +2,25 @@
 
 import asyncio
 import dataclasses
+import re
 import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import sqlalchemy as sa
 import structlog
 from litestar.testing import TestClient
 
-from ledger import genesis
+from ledger import api_keys, grants
 from ledger.claims import deciding, identities
 from ledger.database.tables.claims import Claim, Identity, SignInLink, WebSession
 from ledger.database.tables.principals import Principal
 from ledger.runtime import Runtime
-from ledger.web import sessions
+from ledger.web import returning, sessions
 from ledger.web.headers import POLICY
 
 from .claiming import JANE, Answers, claim_entries, claimed, settled, somebody, works_of
@@ -36,10 +38,10 @@ def client(runtime: Runtime) -> Iterator[TestClient]:  # type: ignore[type-arg]
         yield opened
 
 
-def ask_link(client: TestClient, email: str) -> str:  # type: ignore[type-arg]
+def ask_link(client: TestClient, email: str, **fields: str) -> str:  # type: ignore[type-arg]
     """The address of the link that is sent to this address."""
     with structlog.testing.capture_logs() as logged:
-        assert client.post("/sign-in", data={"email": email}, headers=PAGE).status_code == 200
+        assert client.post("/sign-in", data={"email": email, **fields}, headers=PAGE).status_code == 200
     (line,) = [each for each in logged if each["event"] == "sign_in_link"]
     assert email not in str(line)
     return str(line["link"]).partition("8000")[2]
@@ -165,6 +167,68 @@ def test_signing_out_ends_the_session_for_whoever_kept_the_cookie(client: TestCl
     assert client.get("/account").json()["code"] == "sign_in_needed"
 
 
+# ---- and coming back -------------------------------------------------------------------------------------------------
+
+HOSTILE_PAGES = (
+    "//evil.example",
+    "///evil.example",
+    "https://evil.example/claims/new",
+    "https:evil.example",
+    "javascript:alert(1)",
+    "/\\evil.example",
+    "\\\\evil.example",
+    "/claims\\new",
+    "/claims/new\r\nSet-Cookie: lawful=x",
+    "/\t/evil.example",
+    "\x00/claims/new",
+    " /claims/new",
+    "/claims/new#x",
+    "/%2f%2fevil.example",
+    "/claims//evil.example",
+    "/./claims",
+    "/../claims",
+    "/claims/new@evil.example",
+    "/claims/new?about=//evil.example",
+    "/sign-out",
+    "/sign-in/token",
+    "/" + "a" * 300,
+    "claims/new",
+    "",
+)
+
+
+def led_to(client: TestClient, link: str) -> str:  # type: ignore[type-arg]
+    answer = client.post(link)
+    assert answer.status_code == 303
+    return str(answer.headers["location"])
+
+
+def test_who_wanted_to_claim_comes_back_to_the_claim_form(client: TestClient, runtime: Runtime) -> None:  # type: ignore[type-arg]
+    wanted = f"/claims/new?about={stamped(runtime, png(50))}"
+    refused = client.get(wanted, headers=PAGE)
+    assert refused.status_code == 403
+    leads = f'href="/sign-in?back={quote(wanted)}"'
+    assert leads in refused.text
+    asked = client.get(f"/sign-in?back={quote(wanted)}", headers=PAGE).text
+    assert f'<input type="hidden" name="back" value="{wanted}">' in asked
+    assert led_to(client, ask_link(client, "jane@example.org", back=wanted)) == wanted
+    assert "Open a claim" in client.get(wanted, headers=PAGE).text
+
+
+@pytest.mark.parametrize("page", HOSTILE_PAGES, ids=lambda page: page.encode().hex()[:40] or "empty")
+def test_signing_in_leads_to_no_other_site(runtime: Runtime, page: str) -> None:
+    """Neither by the form nor by what somebody wrote into the table."""
+    assert returning.own_page(page) is None
+    with serving(runtime) as client:
+        client.follow_redirects = False
+        assert 'name="back"' not in client.get("/sign-in", params={"back": page}, headers=PAGE).text
+        link = ask_link(client, "jane@example.org", back=page)
+        with runtime.sessions.begin() as session:
+            assert session.scalars(sa.select(SignInLink.page)).one() is None
+            session.execute(sa.update(SignInLink).values(page=page.replace("\x00", "\x01")))
+        assert led_to(client, link) == "/account"
+
+
 # ---- forms of others -------------------------------------------------------------------------------------------------
 
 
@@ -278,12 +342,50 @@ def test_what_is_wrong_with_a_form_is_said_and_nothing_is_kept(client: TestClien
     assert claim_entries(runtime) == []
 
 
+def test_a_protected_work_named_in_a_claim_is_answered_like_one_that_never_was(
+    client: TestClient,  # type: ignore[type-arg]
+    runtime: Runtime,
+    tmp_path: Path,
+) -> None:
+    (work,) = works_of(runtime, tmp_path)
+    grants.change_grants(runtime, [work], {"name": False}, by_role="artist")
+    record, nobody = stamped(runtime, png(60)), uuid.uuid4()
+    sign_in(client)
+    for accept in ({}, PAGE):
+        answers = []
+        for named in (work, nobody):
+            given = form(record, work_id=str(named))
+            answer = client.post("/claims/new", data=given, files={"file": ("", b"")}, headers=accept)
+            said = re.sub(r"urn:uuid:[0-9a-f-]+", "", answer.text.replace(str(named), ""))
+            answers.append((answer.status_code, sorted(set(answer.headers)), said))
+        assert answers[0] == answers[1]
+        assert answers[0][0] == 404
+
+
 def test_who_sends_forms_by_script_is_slowed_down_whatever_the_forms_lead_to(runtime: Runtime) -> None:
     limited = dataclasses.replace(runtime, settings=runtime.settings.model_copy(update={"looks_per_minute": 2}))
     with serving(limited) as client:
         for address in ("/sign-in", "/claims/new", f"/claims/{uuid.uuid4()}/control/check"):
             answers = [client.post(address).status_code for _ in range(3)]
             assert answers[-1] == 429
+
+
+def test_claims_from_one_network_address_end_at_the_days_limit_whoever_signs_in(runtime: Runtime) -> None:
+    few = {"claims_per_address": 3}
+    limited = dataclasses.replace(runtime, settings=runtime.settings.model_copy(update=few))
+    record = stamped(runtime, png(50))
+    with serving(limited) as client:
+        client.follow_redirects = False
+        for _ in range(5):  # without a session's cookie, as from the form of another site, none is used up
+            assert client.post("/claims/new").status_code == 403
+        statuses = []
+        for number in range(5):
+            sign_in(client, f"{number}@example.org")
+            answer = client.post("/claims/new", data=form(record), files={"file": ("w.png", png(51))})
+            statuses.append(answer.status_code)
+        assert statuses == [303] * 3 + [429] * 2
+        assert answer.json()["code"] == "too_many_requests"
+        assert int(answer.headers["retry-after"]) > 3600
 
 
 def test_who_is_not_signed_in_opens_no_claim(client: TestClient, runtime: Runtime) -> None:  # type: ignore[type-arg]
@@ -313,7 +415,7 @@ def test_the_other_side_answers_with_the_key_that_the_image_was_recorded_with(
         stranger = Principal(id=uuid.uuid4(), name="stranger", role="submitter")
         session.add(stranger)
         session.flush()
-        strange = genesis.new_api_key(session, stranger.id, "test")
+        strange = api_keys.new_key(session, stranger.id, "test")[1]
     keys = {"none": {}, "stranger": {"authorization": f"Bearer {strange}"}}
     owner = {"authorization": f"Bearer {api_key(runtime)}"}
     assert client.post(address, json=said, headers=owner).json()["code"] == "claim_not_now"  # not decided yet

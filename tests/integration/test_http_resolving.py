@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import c2pa
@@ -228,7 +229,7 @@ def test_asking_by_content_keeps_and_logs_nothing(runtime: Runtime) -> None:
 
 def test_asking_by_content_is_limited_like_any_look(runtime: Runtime) -> None:
     few = runtime.settings.model_copy(update={"looks_per_minute": 2})
-    runtime = Runtime(few, runtime.database, runtime.storage, runtime.current_keys, runtime.clock)
+    runtime = replace(runtime, settings=few)
     with serving(runtime) as client:
         answers = [client.post("/v1/matches/byContent", files={"file": ("a.png", png())}) for _ in range(3)]
         assert [each.status_code for each in answers] == [200, 200, 429]

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import sqlalchemy as sa
 
+from ledger import erasure
 from ledger.database.tables.records import Generation, Record, Stamp, Verification
 from ledger.runtime import Runtime
 
@@ -35,6 +36,26 @@ def test_a_generation_is_answered_202_and_is_found_at_its_location_when_it_is_do
     with runtime.sessions() as session:
         made = session.get_one(Generation, uuid.UUID(asked.json()["id"]))
         assert (made.prompt, made.seed, made.parameters) == ("a boat", 7, {"steps": 4})
+
+
+def test_unknown_words_are_answered_to_whoever_asked_counted_for_everybody_and_erased(runtime: Runtime) -> None:
+    headers = {"authorization": f"Bearer {api_key(runtime)}", "idempotency-key": "dragon"}
+    with serving(runtime) as client:
+        wish = {"prompt": "a dragon in the manner of Rembrandt"}
+        record_id = uuid.UUID(client.post("/v1/generations", json=wish, headers=headers).json()["id"])
+        do(runtime, record_id, EVIDENCE, unknown_words=("dragon", "Rembrandt"), parameters={"unknown_words": 2})
+        asked = client.post("/v1/generations?wait=5", json=wish, headers=headers)
+        assert asked.status_code == 201
+        assert asked.json()["unknown_words"] == ["dragon", "Rembrandt"]
+        page = client.get(f"/r/{record_id}", headers={"accept": "text/html"}).text
+        assert "<dt>Words it never learned</dt><dd>2</dd>" in page
+        public = [client.get(f"/v1/{kind}/{record_id}") for kind in ("records", "generations")]
+        for seen in (page, *(each.text for each in public)):
+            assert "dragon" not in seen
+            assert "Rembrandt" not in seen
+        erasure.erase(runtime, record_id, reason="requested", asked_by="submitter")
+    with runtime.sessions() as session:
+        assert session.get_one(Generation, record_id).unknown_words is None
 
 
 def test_waiting_answers_201_with_the_finished_record(runtime: Runtime) -> None:

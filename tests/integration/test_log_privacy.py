@@ -24,10 +24,9 @@ import ledger
 from attribution.evidence import Evidence, Identity, Match
 from attribution.fingerprints import fingerprint
 from attribution.gate import GatePolicy, decide
-from ledger import erasure, genesis, grants, issue, submissions
+from ledger import api_keys, erasure, grants, issue, submissions
 from ledger.abandonment import abandon
 from ledger.claims import replies
-from ledger.commands.work import api_key_for
 from ledger.database.tables.log import LogEntry, LogOutbox
 from ledger.database.tables.records import Record, Report
 from ledger.database.tables.works import Work
@@ -192,14 +191,15 @@ def everything_done(runtime: Runtime, folder: Path) -> dict[str, bytes]:
 
     key = StatementKey.generate()
     with runtime.sessions.begin() as session:
-        api_key = api_key_for(session, NAME, None)
+        key_id, api_key = api_keys.make(session, runtime, NAME, "submitter", f"for {NAME}")
         submissions.register_key(session, runtime, NAME, key.public_key)
-        submitter = genesis.principal_of(session, api_key)
+        submitter = api_keys.principal_of(session, api_key)
         assert submitter is not None
         declared = {"type": DECLARATION, "commitment": "ab" * 32, "created_at": runtime.clock().isoformat()}
         statement = sign_statement(declared, key, issuer_of(submitter.id), DECLARATION)
         submissions.take(session, submitter.id, [statement], idempotency_key=NAME, body=statement)
         submissions.revoke_key(session, runtime, key.kid)
+        api_keys.revoke(session, runtime, key_id)
 
     digests = {
         "prompt": hashlib.sha256(PROMPT.encode()).digest(),

@@ -15,7 +15,7 @@ from ledger.log.notes import NoteSigner
 from ledger.reports import dossier as parts
 from ledger.reports.checking import FAULTS, REPORT_CHECKS, ReportVerification, check_document, is_bad
 from ledger.reports.document import signed_dossier
-from ledger.reports.dossier import Dossier
+from ledger.reports.dossier import Dossier, files_of
 from ledger.reports.forms import to_json, to_zip
 from ledger.reports.render import render
 from ledger.reports.signature import sign_document
@@ -154,7 +154,7 @@ class TwoFaced(Dossier):
     @property
     def files(self) -> dict[str, bytes]:
         honest = msgspec.structs.replace(self.facts, look=msgspec.structs.replace(self.facts.look, verdict=HONEST[0]))
-        return Dossier(honest, self.parts).files
+        return files_of(Dossier(honest, self.parts))
 
 
 HONEST: list[str] = []

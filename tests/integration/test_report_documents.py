@@ -118,7 +118,9 @@ def test_no_other_record_is_told_of_in_a_report(ledger: Runtime) -> None:
     first, second = issue_reported(ledger, seed=8), issue_reported(ledger, seed=8)  # the same pixels twice
     dossier, _ = signed_dossier(ledger, second)
     assert [each.id for each in dossier.facts.look.records] == [str(second)]
-    assert all(str(first).encode() not in part for name, part in dossier.files.items() if name.endswith(".json"))
+    assert all(
+        str(first).encode() not in part for name, part in parts.files_of(dossier).items() if name.endswith(".json")
+    )
 
 
 def test_it_is_served_beside_the_report_with_the_same_bytes_and_a_form_that_is_published(ledger: Runtime) -> None:
@@ -143,7 +145,7 @@ def test_a_stamps_report_carries_the_file_in_its_own_form(ledger: Runtime, form:
     out = io.BytesIO()
     Image.fromarray(picture(31 if form == "JPEG" else 32)).save(out, form)
     dossier, pdf = signed_dossier(ledger, stamped(ledger, out.getvalue(), "somebody's model"))
-    assert dossier.picture is not None
+    assert parts.picture_of(dossier) is not None
     assert f"picture.{form.lower()}" in dossier.parts
     trust = Trust([ledger.keys.log.vkey])
     found = check_document(pdf, trust=trust, roots_pem=ledger.keys.root_pem, now=ledger.clock())
@@ -155,7 +157,7 @@ def test_a_picture_too_large_for_mail_is_left_out_and_said_to_be(
 ) -> None:
     monkeypatch.setattr(parts, "MAX_PICTURE_BYTES", 1000)
     dossier, pdf = signed_dossier(ledger, issue_reported(ledger, seed=33))
-    assert dossier.picture is None
+    assert parts.picture_of(dossier) is None
     trust = Trust([ledger.keys.log.vkey])
     found = check_document(pdf, trust=trust, roots_pem=ledger.keys.root_pem, now=ledger.clock())
     assert [check.step for check in found.checks] == list(range(17, 31))

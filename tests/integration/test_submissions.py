@@ -5,7 +5,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cbor2
@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from litestar.testing import TestClient
 
 from ledger import submissions
+from ledger.api_keys import new_key
 from ledger.cli import main
 from ledger.database.tables.log import LogEntry, LogOutbox
 from ledger.database.tables.principals import Principal, Submission, SubmitterKey
 from ledger.errors import Conflict, NotFound
-from ledger.genesis import new_api_key
 from ledger.log.statements import StatementKey, parse_statement, sign_statement, verify_statement
 from ledger.log.verify import check_tlog_proof
 from ledger.runtime import Runtime
@@ -88,7 +88,7 @@ def submitter_of(runtime: Runtime, client: "TestClient[Any]", name: str = "studi
         principal_id = uuid.uuid4()
         session.add(Principal(id=principal_id, name=name, role="submitter", generator=None))
         session.flush()
-        api_key = new_api_key(session, principal_id, "test")
+        api_key = new_key(session, principal_id, "test")[1]
         registered = submissions.register_key(session, runtime, name, key.public_key)
         assert registered.issuer == f"submitter/{principal_id}"
     return Submitter(client, runtime, api_key, registered.issuer, key)
@@ -283,9 +283,7 @@ def test_keys_of_two_submitters_do_not_meet(submitter: Submitter) -> None:
 
 
 def test_without_a_sequencer_the_statements_are_kept_and_the_answer_says_so(quiet: Runtime) -> None:
-    runtime = Runtime(
-        quiet.settings.model_copy(update={"issue_timeout": 0.2}), quiet.database, quiet.storage, quiet.current_keys
-    )
+    runtime = replace(quiet, settings=quiet.settings.model_copy(update={"issue_timeout": 0.2}))
     with serving(runtime) as client:
         submitter = submitter_of(runtime, client)
         body = submitter.declared(1) + submitter.declared(2)

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import datetime as dt
 import io
 import uuid
 from collections.abc import Callable
@@ -96,6 +97,12 @@ def test_each_copy_gets_its_six_answers(
     assert found.found_by == found_by
     assert [check.step for check in found.checks] == list(range(1, len(verdict.CHECKS) + 1))
     assert found.verdict.endswith(".")
+
+
+def test_a_day_is_written_out_for_people_and_in_iso_for_programs(runtime: Runtime, issued: bytes) -> None:
+    found = look(runtime, issued)
+    made = dt.datetime.fromisoformat(found.records[0].created_at).astimezone(dt.UTC)
+    assert f" on {made.day} {made:%B %Y}; " in found.verdict
 
 
 def test_without_a_ledger_the_file_proves_its_entry_to_whoever_holds_the_log_key(

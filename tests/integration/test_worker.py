@@ -1,5 +1,6 @@
 """The worker, its real queue and real (small, random) networks: from a request to a record, or to a reason."""
 
+import os
 import threading
 import time
 import uuid
@@ -27,6 +28,7 @@ from models.images import decode, encode_png
 from .conftest import picture
 from .small_networks import save_open
 from .test_catalog import folder_of_works
+from .worker_at_work import at_work
 
 pytestmark = [pytest.mark.postgres, pytest.mark.xdist_group("worker")]
 
@@ -48,15 +50,8 @@ def ledger(settings: Settings, networks: dict[str, str]) -> Iterator[Runtime]:
 @pytest.fixture
 def served(ledger: Runtime) -> Iterator[Runtime]:
     """The same with a worker process's main loop in a thread."""
-    stop = threading.Event()
-    thread = threading.Thread(target=worker.serve, args=(ledger.settings, stop))
-    thread.start()
-    try:
+    with at_work(ledger.settings):
         yield ledger
-    finally:
-        stop.set()
-        thread.join(60)
-    assert not thread.is_alive()
 
 
 def principal(runtime: Runtime, generator: str | None = None) -> uuid.UUID:
@@ -123,6 +118,25 @@ def test_a_prompt_becomes_a_record_with_evidence_about_the_collection(served: Ru
         report = lookup.report(session, uuid.UUID(view.id)).decode()
     assert indexed.snapshot in report
     assert '"clip"' in report
+
+
+def decoders_of_this_process() -> set[int]:
+    children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    pids = {int(pid) for each in children for pid in each.read_text().split()}
+    return {pid for pid in pids if b"ledger.decoding.child" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+
+
+def test_the_worker_opens_a_stamp_in_another_process_and_leaves_none_behind(ledger: Runtime) -> None:
+    before, stop = decoders_of_this_process(), threading.Event()
+    thread = threading.Thread(target=worker.serve, args=(ledger.settings, stop))
+    thread.start()
+    try:
+        finished_file(ledger, stamp(ledger, encode_png(picture(4))))
+        assert decoders_of_this_process() - before
+    finally:
+        stop.set()
+        thread.join(60)
+    assert not decoders_of_this_process() - before
 
 
 def test_the_same_seed_gives_the_same_pixels(served: Runtime) -> None:
@@ -206,15 +220,8 @@ def test_without_a_worker_the_job_is_done_in_place_and_its_queued_twin_finds_it_
     record_id = wish(ledger)
     worker.run_in_place(ledger, "generate", record_id)
     before = finished_file(ledger, record_id)
-    stop = threading.Event()
-    thread = threading.Thread(target=worker.serve, args=(ledger.settings, stop))
-    thread.start()
-    try:
-        second = wish(ledger)
-        finished_file(ledger, second)
-    finally:
-        stop.set()
-        thread.join(60)
+    with at_work(ledger.settings):
+        finished_file(ledger, wish(ledger))
     assert finished_file(ledger, record_id) == before
 
 
@@ -253,7 +260,8 @@ def test_a_job_is_counted_and_timed_stage_by_stage(served: Runtime) -> None:
 
     before = counts()
     finished_file(served, stamp(served, encode_png(picture(41))))
-    wanted = {"decoded", "examined", "signed", "integrated", "written", "sealed", "issued", "done"}
+    seen = {"decoded", "embedded", "searched", "examined"}
+    wanted = seen | {"signed", "integrated", "written", "sealed", "issued", "done"}
     deadline = time.monotonic() + 10
     while counts()["done"] == before["done"] and time.monotonic() < deadline:
         time.sleep(0.05)  # the record is issued a moment before its job has ended

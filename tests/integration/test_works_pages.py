@@ -1,8 +1,10 @@
 """Works and artists as anyone may see them, what credits them, and that what may not be named is not there at all."""
 
+import re
 import uuid
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import msgspec
 import pytest
@@ -104,6 +106,35 @@ def test_what_may_not_be_named_reads_like_what_never_was(runtime: Runtime, works
         change_grants(runtime, works, {"name": False}, by_role="artist")
         for path in ("", "/feed"):
             assert client.get(f"/artists/{artist_id}{path}").status_code == 404
+
+
+def test_no_page_and_no_search_tells_a_protected_name_from_an_unknown_one(
+    runtime: Runtime, works: list[uuid.UUID]
+) -> None:
+    """Whole answers, but for what was asked itself and the name of the occurrence."""
+    with serving(runtime) as client:
+        artist_id = client.get(f"/works/{works[0]}").json()["artist_id"]
+        change_grants(runtime, works, {"name": False}, by_role="artist")
+        nobody = str(uuid.uuid4())
+
+        def said(path: str, asked: str, accept: str) -> tuple[int, list[str], str]:
+            answer = client.get(path.format(quote(asked)), headers={"accept": accept})
+            text = re.sub(r"urn:uuid:[0-9a-f-]+", "", answer.text)
+            for spelled in (asked, quote(asked), quote_plus(asked)):
+                text = text.replace(spelled, "")
+            return answer.status_code, sorted(set(answer.headers)), text
+
+        ids = [(f"/artists/{{}}{rest}", artist_id, nobody) for rest in ("", "/feed")]
+        ids += [(f"/works/{{}}{rest}", str(works[0]), nobody) for rest in ("", "/feed", "/preview")]
+        names = [
+            ("/log?q={}", JANE, "Jane Dee"),
+            ("/log?q={}", artist_id, nobody),
+            ("/log?q={}", str(works[0]), nobody),
+        ]
+        names += [("/log?model={}", JANE, "Jane Dee"), ("/r?name={}", artist_id, nobody), ("/r/{}", artist_id, nobody)]
+        for path, hidden, absent in [*ids, *names]:
+            for accept in ("application/json", "text/html"):
+                assert said(path, hidden, accept) == said(path, absent, accept), (path, accept)
 
 
 def test_the_feed_is_atom_and_holds_hostile_names_as_text(runtime: Runtime, works: list[uuid.UUID]) -> None:

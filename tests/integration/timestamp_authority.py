@@ -86,7 +86,7 @@ class Authority:
 
     def _stamped(self, query: bytes) -> bytes:
         (self.folder / "query.tsq").write_bytes(query)
-        command = [
+        command: list[str | Path] = [
             "openssl",
             "ts",
             "-reply",

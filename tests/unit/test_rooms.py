@@ -18,6 +18,7 @@ HEAVY = {"torch", "faiss", "cv2", "diffusers", "transformers"}
         "ledger.credentials.read",
         "ledger.credentials.write",
         "ledger.verify",
+        "ledger.decoding.child",
         "ledger.cli",
         "attribution.fingerprints",
         "attribution.evidence",

@@ -9,9 +9,11 @@ from playwright.sync_api import BrowserContext
 
 from attribution.evidence import Evidence
 from ledger import verifications
+from ledger.artists import enrolling
 from ledger.claims import identities
 from ledger.database.tables.works import Work
 from ledger.runtime import Runtime
+from ledger.sources import Grants
 from ledger.web.sessions import cookie_name
 
 from ..integration.claiming import (  # noqa: TID252 - tests are no package
@@ -23,6 +25,7 @@ from ..integration.claiming import (  # noqa: TID252 - tests are no package
     somebody,
     works_of,
 )
+from ..integration.desks import link  # noqa: TID252
 from ..integration.http_ledger import FOUND as FINDINGS  # noqa: TID252
 from ..integration.http_ledger import HOSTILE, generated, looked, png, stamped, told  # noqa: TID252
 
@@ -38,6 +41,8 @@ def every_page(runtime: Runtime, folder: Path) -> dict[str, str]:
     stamp, look = stamped(runtime, png(2), HOSTILE), looked(runtime, png(1))
     waiting = _waiting(runtime)
     jane = somebody(runtime, EMAIL)
+    link(runtime, artist, jane)
+    enrolling.ask(runtime, jane, artist, enrolling.Wish(png(71), HOSTILE, "CC-BY-4.0", Grants(False, True, True)))
     decided = claimed(runtime, jane, kind="copies", about=record, work_id=work, words="I painted it in May.")
     settled(runtime, decided, Answers(FOUND))
     open_claim = claimed(runtime, about=stamp, work=png(50), made_on=dt.date(2026, 5, 4))
@@ -60,6 +65,8 @@ def every_page(runtime: Runtime, folder: Path) -> dict[str, str]:
         "sign in": "/sign-in",
         "link": "/sign-in/abc",
         "account": "/account",
+        "desk": f"/account/artists/{artist}",
+        "desk that is shut": f"/account/artists/{uuid.UUID(int=0)}",
         "new claim": f"/claims/new?about={record}",
     }
 

@@ -124,7 +124,7 @@ def test_whatever_takes_the_focus_shows_it_and_is_large_enough_to_touch(
     pages = every_page(runtime, tmp_path)
     sign_in(runtime, context, site)
     page.set_viewport_size(PHONE)  # type: ignore[arg-type]
-    for name in ("home", "record", "log", "claim", "new claim"):
+    for name in ("home", "record", "log", "claim", "new claim", "desk"):
         page.goto(site + pages[name])
         seen = 0
         for _ in range(120):

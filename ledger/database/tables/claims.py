@@ -26,12 +26,13 @@ class Identity(Base):
 
 
 class SignInLink(Base):
-    """A link that was sent, by the SHA-256 of its token. It signs in once, before it expires."""
+    """A link that was sent, by the SHA-256 of its token. It signs in once, before it expires, and leads to `page`."""
 
     __tablename__ = "sign_in_links"
     __table_args__ = (length_check("token_sha256"), sa.Index("sign_in_links_email", "email", "created_at"))
     token_sha256: Mapped[bytes] = mapped_column(primary_key=True)
     email: Mapped[str]
+    page: Mapped[str | None]
     expires_at: Mapped[dt.datetime]
     used_at: Mapped[dt.datetime | None]
     created_at: Mapped[dt.datetime] = created()
@@ -139,6 +140,21 @@ class ClaimDocument(Base):
     claim_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     number: Mapped[int] = mapped_column(sa.SmallInteger, primary_key=True, autoincrement=False)
     body: Mapped[bytes]
+
+
+class ClaimPicture(Base):
+    """A drawing that the examination in step `number` names by its SHA-256: a matched region, in the image claimed on
+    and, where it may be shown, in the work."""
+
+    __tablename__ = "claim_pictures"
+    __table_args__ = (
+        sa.ForeignKeyConstraint(["claim_id", "number"], ["claim_steps.claim_id", "claim_steps.number"]),
+        length_check("sha256"),
+    )
+    claim_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(sa.SmallInteger, primary_key=True, autoincrement=False)
+    sha256: Mapped[bytes] = mapped_column(primary_key=True, index=True)
+    png: Mapped[bytes]
 
 
 class SignedClaimReport(Base):

@@ -20,7 +20,7 @@ class Principal(Base):
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     role: Mapped[str] = mapped_column(
-        sa.Text, sa.CheckConstraint("role IN ('operator', 'submitter', 'auditor')", name="role_known")
+        sa.Text, sa.CheckConstraint("role IN ('operator', 'submitter', 'auditor', 'admin')", name="role_known")
     )
     generator: Mapped[str | None]
     created_at: Mapped[dt.datetime] = created()
@@ -54,6 +54,16 @@ class AuditorToken(Base):
     created_at: Mapped[dt.datetime] = created()
     expires_at: Mapped[dt.datetime]
     revoked_at: Mapped[dt.datetime | None]
+
+
+class RequestCount(Base):
+    """Requests of somebody in the minute that ends then; `who` is a digest (`ledger.limits`)."""
+
+    __tablename__ = "request_counts"
+    __table_args__ = (length_check("who"), {"prefixes": ["UNLOGGED"]})
+    who: Mapped[bytes] = mapped_column(primary_key=True)
+    taken: Mapped[int]
+    ends_at: Mapped[dt.datetime]
 
 
 class SubmitterKey(Base):

@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from pgvector.sqlalchemy import BIT
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ledger.database.tables.base import Base, created, length_check
@@ -110,7 +111,10 @@ class Generation(Base):
     prompt_salt: Mapped[bytes | None]
     seed: Mapped[int] = mapped_column(sa.BigInteger)
     parameters: Mapped[dict[str, Any]] = mapped_column(
-        comment="steps, width, height, guidance: as asked for, then as used"
+        comment="steps, width, height, guidance: as asked for, then as used; the number of unknown words"
+    )
+    unknown_words: Mapped[list[str] | None] = mapped_column(
+        ARRAY(sa.Text), comment="Of the prompt, and erasable with it: what the generator never learned."
     )
     model: Mapped[dict[str, Any] | None] = mapped_column(comment="NetworkInfo of the generator that made it")
 

@@ -89,9 +89,14 @@ def test_a_work_of_nobody_in_the_collection_copies_nothing() -> None:
     assert all(match.p_value is None or match.p_value > 1 / 25 for match in copies(found))
 
 
-def test_an_issued_image_comes_with_a_drawing_of_the_matched_region() -> None:
-    found = examined(EDITED["cropped"], policy())
+@pytest.mark.parametrize("issued", [True, False], ids=["issued", "claimed on"])
+def test_an_issued_image_and_one_claimed_on_come_with_a_drawing_of_the_matched_region(issued: bool) -> None:
+    pixels, engine = EDITED["cropped"], Engine({}, reference(), CALIBRATED)
+    seen = fingerprint(encode_png(pixels), pixels)
+    found = engine.examine(pixels, seen, policy()) if issued else engine.examine(pixels, seen, draw=True)
     (match, *_) = copies(found)
+    assert (found.evidence.gate is None) == (not issued), "a claim is judged by no policy"
+    assert found.evidence.drawings == [each.picture for each in copies(found)]
     assert match.picture is not None
     drawing = found.pictures[match.picture]
     assert hashlib.sha256(drawing).hexdigest() == match.picture

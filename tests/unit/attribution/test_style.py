@@ -3,7 +3,9 @@ import numpy as np
 import pytest
 
 from attribution.calibration import expected_calibration_error
-from attribution.style import StyleModel, StyleReference, fit_style, null
+from attribution.poor_copies import PoorCopies
+from attribution.style import StyleModel, StyleReference
+from attribution.style_fitting import Background, fit_style, null
 
 Vectors = dict[str, np.ndarray]
 
@@ -85,10 +87,10 @@ def test_strangers_are_called_near_as_often_as_p_says() -> None:
 def test_a_background_is_the_null_when_there_is_one() -> None:
     vectors, artists = hands(12, 12, 1.0, seed=7)
     far = artists >= 6
-    background = {"background": only(vectors, far), "background_artists": artists[far]}
+    background = Background(only(vectors, far), artists[far])
     own, equal = artists[~far], np.arange((~far).sum())
-    model = fitted(only(vectors, ~far), own, **background)
-    ordinary = null(only(vectors, ~far), own, own, equal, model, **background)  # type: ignore[arg-type]
+    model = fitted(only(vectors, ~far), own, background=background)
+    ordinary = null(only(vectors, ~far), own, own, equal, model, background=background)
     assert (ordinary.n, ordinary.artists) == (far.sum(), 6)
     assert np.isfinite(ordinary.scores).all()
     known = StyleReference(only(vectors, ~far), own, own, equal, model).scores(only(vectors, ~far)).max(axis=1)
@@ -166,3 +168,26 @@ def test_groups_with_gaps_or_of_two_artists_are_refused() -> None:
         StyleReference(vectors, artists * 2, artists, np.arange(32), model)
     with pytest.raises(ValueError, match="one artist"):
         StyleReference(vectors, artists // 2, artists, np.arange(32), model)
+
+
+def test_an_encoder_that_poor_copies_blind_loses_its_weight() -> None:
+    vectors, artists = hands(12, 15, 0.3)  # both are right of nearly every clean work
+    places = np.arange(0, len(artists), 2)
+    noise = np.random.default_rng(5).normal(size=vectors["e1"][places].shape).astype(np.float32)
+    poor = PoorCopies(places, {"e0": vectors["e0"][places], "e1": 4 * noise})
+    clean, weighed = fitted(vectors, artists), fitted(vectors, artists, poor=poor)
+    share = [(model.near[1] + model.centre[1]) / sum(model.near + model.centre) for model in (clean, weighed)]
+    assert share[0] > 0.3
+    assert share[1] < 0.1
+    reference = StyleReference(vectors, artists, artists, np.arange(len(artists)), weighed)
+    seen = {"e0": vectors["e0"], "e1": np.random.default_rng(6).normal(size=vectors["e1"].shape).astype(np.float32)}
+    assert (reference.scores(seen).argmax(axis=1) == artists).mean() > 0.95
+
+
+def test_poor_copies_keep_their_places_when_works_are_taken_out() -> None:
+    vectors, artists = hands(3, 10, 0.5)
+    poor = PoorCopies(np.array([7, 20, 3, 12]), {"e0": vectors["e0"][[7, 20, 3, 12]]})
+    kept = artists != 1
+    left = poor.only(kept)
+    assert np.array_equal(vectors["e0"][kept][left.rows], left.vectors["e0"])
+    assert len(left.rows) == 3

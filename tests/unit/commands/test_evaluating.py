@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from attribution.evaluation import copy
+from attribution.evaluation import copy, suite
 from attribution.evaluation.edits import EDITS
+from attribution.evaluation.suite import Data
+from ledger import lab
 from ledger.cli import main
 from models.atelier.collection import draw
 from models.images import encode_png
@@ -48,6 +50,14 @@ def test_with_json_the_answer_is_the_result(tmp_path: Path, works: Path) -> None
     answer = json.loads(ran.stdout)
     assert answer["result"]["suite"] == "copy"
     assert [Path(name).name for name in answer["files"]] == ["copy.json", "copy.svg"]
+
+
+def test_pictures_to_look_at_lie_beside_the_figures(tmp_path: Path) -> None:
+    data = Data(name="atelier", works=120, artists=12, digest="0" * 64)
+    result = suite.Result(suite="atelier", figures=[], data=data, seed=0, sample=None)
+    paths = lab.written(result, {"atelier": b"a sheet", "atelier-nearest": b"pairs"}, tmp_path / "new")
+    assert [path.name for path in paths] == ["atelier.json", "atelier.svg", "atelier.png", "atelier-nearest.png"]
+    assert paths[3].read_bytes() == b"pairs"
 
 
 @pytest.mark.parametrize(

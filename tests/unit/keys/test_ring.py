@@ -160,14 +160,15 @@ def test_secrets_stay_out_of_what_is_printed(keys_folder: Path) -> None:
     assert "PRIVATE" not in repr(ring)
 
 
-def test_the_certificate_has_the_profile_c2pa_asks_for(keys_folder: Path) -> None:
+def test_the_certificate_has_the_profile_that_c2pa_and_pdf_readers_ask_for(keys_folder: Path) -> None:
     ring = init_keys(keys_folder, ORIGIN, now=NOW)
     leaf = x509.load_pem_x509_certificate(ring.credential.certificates_pem.encode())
     root = x509.load_pem_x509_certificate(ring.root_pem.encode())
     usage = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert {oid.dotted_string for oid in usage} == {CLAIM_SIGNING, EMAIL_PROTECTION}
     assert leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca is False
-    assert leaf.extensions.get_extension_for_class(x509.KeyUsage).value.digital_signature
+    signs = leaf.extensions.get_extension_for_class(x509.KeyUsage).value
+    assert (signs.digital_signature, signs.content_commitment, signs.key_cert_sign) == (True, True, False)
     assert leaf.extensions.get_extension_for_oid(ExtensionOID.AUTHORITY_KEY_IDENTIFIER)
     leaf.verify_directly_issued_by(root)
     assert ring.credential.not_after == NOW + LEAF_LIFETIME

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from models.errors import NetworkError, PromptError
-from models.generator import MAX_SEED, Generator
-from models.networks import weights_digest
+from models.generator import MAX_SEED, CallDefaults, Generator, _vocabulary
+from models.networks import NetworkInfo, weights_digest
+from models.registry import BUILT_IN
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +65,53 @@ def test_call_defaults_beside_the_network_are_used(flux_folder: Path, tmp_path: 
         "guidance_scale": 1.0,
         "true_cfg_scale": 2.5,
         "negative_prompt": "",
-        "vocabulary": {"studio": ["glass"]},
+        "vocabulary": ["a", "Glass", "house"],
     }
     generator = Generator.load(copied(flux_folder, tmp_path, **said), device="cpu")
     assert (generator.info.name, generator.info.licence) == ("atelier/1", "Apache-2.0")
     assert generator.info.weights_sha256 == weights_digest(flux_folder)
-    assert generator.defaults.vocabulary == {"studio": ["glass"]}
+    assert generator.defaults.vocabulary == {"a", "glass", "house"}
     image = generator.generate("a house", seed=1)
     assert (image.width, image.height, image.steps, image.guidance) == (32, 16, 3, 2.5)
+    assert image.unknown_words == ()
+    assert generator.generate("A house by Monet", seed=1).unknown_words == ("by", "Monet")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "unknown"),
+    [
+        ("A boat, in the MANNER of (studio) marram!", ()),
+        ("a dragon in the manner of Rembrandt", ("dragon", "Rembrandt")),
+        ("Dragon, dragon and DRAGON", ("Dragon", "and")),
+        ("a boat in the manner of Studio Gouge", ("Gouge",)),  # draws, but forbids training
+        ("a boat in the manner of Studio Scumble", ("Scumble",)),
+        ("Marram's boat-house", ("Marram's",)),
+        ("un bate\u0301au ローマ", ("un", "bat\u00e9au", "ローマ")),
+        ("… — !", ()),
+    ],
+)
+def test_words_outside_the_shipped_vocabulary_are_told_once_as_typed(prompt: str, unknown: tuple[str, ...]) -> None:
+    said = json.loads((BUILT_IN / "generator" / "lawful.json").read_text())
+    defaults = CallDefaults(64, 64, 1, None, None, None, vocabulary=_vocabulary(said["vocabulary"]))
+    generator = Generator(lambda **_: None, NetworkInfo("n", "r", "0" * 64, "l"), defaults)
+    assert generator.unknown_words(prompt) == unknown
+
+
+@pytest.mark.parametrize("said", [None, {"studio": ["glass"]}, "glass", [1, 2]])
+def test_without_a_list_of_words_no_word_is_called_unknown(said: object, flux: Generator) -> None:
+    assert _vocabulary(said) is None
+    assert flux.defaults.vocabulary is None
+    assert flux.unknown_words("anything at all") == ()
+
+
+def test_several_are_made_in_one_call_as_each_would_be_alone(flux: Generator) -> None:
+    prompts, numbers = ["a red house", "a blue sea"], {"steps": 2, "width": 32, "height": 48}
+    several = flux.generate_several(prompts, seeds=[4, 5], **numbers)  # type: ignore[arg-type]
+    for made, prompt, seed in zip(several, prompts, (4, 5), strict=True):
+        alone = flux.generate(prompt, seed=seed, **numbers)  # type: ignore[arg-type]
+        assert made.seed == alone.seed == seed
+        assert np.abs(made.pixels.astype(int) - alone.pixels.astype(int)).max() <= 2
+    assert np.abs(several[0].pixels.astype(int) - several[1].pixels.astype(int)).max() > 2
 
 
 def test_guidance_is_the_true_one_where_the_pipeline_is_called_with_it(flux_folder: Path, tmp_path: Path) -> None:

@@ -74,6 +74,21 @@ def test_every_studio_draws_every_subject(studio: Studio) -> None:
     assert min(int(np.ptp(picture)) for picture in drawn) > 40
 
 
+@pytest.mark.slow  # a minute or two of drawing
+@pytest.mark.timeout(1200)
+def test_the_collection_holds_twelve_studios_by_twelve_subjects_by_eight_variants_no_two_alike(tmp_path: Path) -> None:
+    with write_collection(tmp_path, 8).open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    drawn = [row for row in rows if "/found-" not in row["path"]]
+    assert len(rows) - len(drawn) == len(PLANTED)
+    assert len({row["artist"] for row in drawn}) >= 12
+    assert len(SUBJECTS) >= 12
+    assert len(drawn) == len(STUDIOS) * len(SUBJECTS) * 8
+    pictures = [decode((tmp_path / row["path"]).read_bytes()).pixels for row in drawn]
+    assert {picture.shape for picture in pictures} == {(128, 128, 3)}
+    assert len({picture.tobytes() for picture in pictures}) == len(drawn)
+
+
 def test_variants_differ() -> None:
     assert not np.array_equal(draw("marram", "boat", 0), draw("marram", "boat", 1))
 
