@@ -8,6 +8,7 @@ to round. A run through Ray includes loading the networks into its actors; joini
 """
 
 import argparse
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -42,6 +43,14 @@ def timed(run: Run, place: Place) -> tuple[float, float, int]:
     return moments[-1] - begun, (moments[-1] - moments[0]) / later if later else float("nan"), sum(counts)
 
 
+def processor_s(run: Run, place: Place) -> float:
+    """Processor seconds a work, of this process and the decoder that it ends: the same however loaded a machine is."""
+    begun = os.times()
+    works = sum(each.embedded for each in run(place))
+    ended = os.times()
+    return sum(ended[:4]) / works - sum(begun[:4]) / works
+
+
 def sample(folder: str, works: int) -> list[Shard]:
     """Evenly drawn from all artists, in parts small enough for two cores to share."""
     listed = [work for shard in shards(folder, TERMS)[0] if isinstance(shard, Files) for work in shard.works]
@@ -72,6 +81,7 @@ def main() -> None:
     parser.add_argument("folder")
     parser.add_argument("--works", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--plain", action="store_true", help="Only the plain loop's processor time.")
     options = parser.parse_args()
     settings = Settings(_env_file=None)
     limit, opener = settings.max_upload_bytes, lab.opener(settings)
@@ -82,6 +92,13 @@ def main() -> None:
         "plain": partial(steps.in_process, chosen, limit=limit, embedder=embedder),
         "ray": partial(on_ray.on_ray, chosen, limit=limit, open_embedder=opener),
     }
+    if options.plain:
+        with tempfile.TemporaryDirectory() as root:
+            place = located(root)
+            used = processor_s(runs["plain"], place)
+            works = sum(parts.header(place, name).works for name in parts.names(place))
+            show({"works": works, "processor_s_a_work": round(used, 4), "bytes_a_work": folder_bytes(place) // works})
+        return
     begun = time.perf_counter()
     on_ray.join()
     joined = time.perf_counter() - begun
