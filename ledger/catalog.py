@@ -2,7 +2,6 @@
 nothing here loads torch."""
 
 import hashlib
-import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,50 +9,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import sqlalchemy as sa
-from numpy.typing import NDArray
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from attribution.fingerprints import Fingerprints, bits, fingerprint
+from attribution.fingerprints import bits
+from ledger import seeing
 from ledger.database import features, vectors
 from ledger.database.tables.works import Artist, Collection, Embedding, LocalFeatureSet, Work
 from ledger.errors import BadRequest, Conflict
 from ledger.runtime import Runtime
-from ledger.snapshots import Calibrator, Encoders, alone, freeze_calibrated, newest_snapshot
-from ledger.sources import BadFile, Grants, Listed, list_works
+from ledger.seeing import BATCH_PIXELS, BATCH_WORKS, Described, Pixels, Seen, describe
+from ledger.snapshots import Calibrator, alone, freeze_calibrated, newest_snapshot
+from ledger.sources import BadFile, Facts, Grants, Listed, list_works, read_file
 from models.errors import ImageError
-from models.images import encode_preview
-
-# A batch is one transaction and one forward pass; it ends early when its pixels would fill memory.
-BATCH_WORKS = 32
-BATCH_PIXELS = 64_000_000
-
-Pixels = NDArray[np.uint8]
 
 
-class Embedder(Calibrator, Protocol):
-    """The encoders of a profile and the engine's local features, as `ledger.worker.embedder` provides them."""
-
-    @property
-    def encoders(self) -> Encoders:
-        """Key → name, revision, weights_sha256, licence: of the encoders, and of the method of local features."""
-        ...
-
-    @property
-    def method(self) -> str:
-        """The key of the method of local features."""
-        ...
-
-    def embed(self, images: Sequence[Pixels]) -> Mapping[str, NDArray[np.float32]]:
-        """Encoder key → (n, dim) float32, rows of length one."""
-        ...
-
-    def features(self, images: Sequence[Pixels]) -> Sequence[bytes]:
-        """The local features of each image."""
-        ...
+class Embedder(seeing.Embedder, Calibrator, Protocol):
+    """What looks at works and then measures its own error rates, as `ledger.examiner` provides it."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +55,9 @@ class Indexed:
     snapshot: str = ""
     encoders: dict[str, Any] = field(default_factory=dict)
 
-
-@dataclass(frozen=True)
-class _Decoded:
-    listed: Listed
-    file_sha256: bytes
-    pixels: Pixels
-    found: Fingerprints
+    @property
+    def done(self) -> int:
+        return self.added + self.known + len(self.bad)
 
 
 def index(
@@ -107,12 +77,7 @@ def index(
     in `bad` and never stops the run. Raises BadRequest `collection_empty` when nothing could be indexed, Conflict
     `collection_busy` when another process is indexing the same collection.
     """
-    if not (0 < len(collection) <= 200 and collection.isprintable()):
-        raise BadRequest(
-            f"collection: one line of 1 to 200 characters is wanted, {len(collection)} were given",
-            code="collection_name",
-            next_step="name the collection with --collection",
-        )
+    _check_name(collection)
     listed, bad = list_works(source, licence, grants)
     return index_listed(runtime, listed, collection=collection, embedder=embedder, bad=bad, progress=progress)
 
@@ -133,18 +98,77 @@ def index_listed(
     with runtime.sessions.begin() as session:
         collection_id = _collection(session, collection)
     with only_indexer(runtime, collection_id):
-        done = 0
-        for batch in _batches(runtime, collection_id, listed, embedder, report):
-            _store(runtime, collection_id, batch, embedder, report)
-            done = report.added + report.known + len(report.bad)
-            progress(Progress(done, report.found, batch[-1].listed.name if batch else ""))
-        progress(Progress(done, report.found, "measuring error rates"))
-        snapshot = freeze_calibrated(runtime, collection_id, embedder.encoders, embedder)
+        for works, images in _batches(runtime, collection_id, listed, embedder, report):
+            if works:
+                _store(runtime, collection_id, works, seeing.see(images, embedder), embedder.method)
+                report.added += len(works)
+            progress(Progress(report.done, report.found, works[-1].facts.name if works else ""))
+        progress(Progress(report.done, report.found, "measuring error rates"))
+        return _frozen(runtime, collection_id, embedder, report)
+
+
+def index_embedded(
+    runtime: Runtime,
+    folder: str,
+    *,
+    collection: str,
+    embedder: Embedder,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> Indexed:
+    """`index` for works that `lawful embed` has looked at: their vectors go into Postgres as they are in `folder`.
+
+    The files have to name the very encoders that are loaded here, with the digests of their weights; vectors have to be
+    of length one. That they are of these pictures rests on who made the files. Raises as `index` does, and Conflict
+    `embeddings_of_other_encoders`.
+    """
+    from ledger.embedding import parts  # here: a web process has no Parquet
+
+    _check_name(collection)
+    place = parts.located(folder)
+    headers = {name: parts.header(place, name) for name in parts.names(place)}
+    report = Indexed(collection, found=sum(header.works for header in headers.values()))
+    if not headers:
+        raise _nothing_indexed(report)
+    for header in headers.values():
+        parts.check_encoders(header.encoders, embedder.encoders)
+    with runtime.sessions.begin() as session:
+        collection_id = _collection(session, collection)
+    with only_indexer(runtime, collection_id):
+        with runtime.sessions() as session:
+            complete = _complete_works(session, collection_id, list(embedder.encoders))
+
+        def is_new(work: Described) -> bool:
+            file_sha256 = bytes.fromhex(work.found.file_sha256)
+            if _is_known(work.facts, file_sha256, complete, report):
+                return False
+            complete[work.facts.artist, file_sha256] = work.facts.grants
+            return True
+
+        for name in headers:
+            for works, seen in parts.read(place, name, is_new, report.bad):
+                _store(runtime, collection_id, works, seen, embedder.method)
+                report.added += len(works)
+                progress(Progress(report.done, report.found, works[-1].facts.name))
+        progress(Progress(report.done, report.found, "measuring error rates"))
+        return _frozen(runtime, collection_id, embedder, report)
+
+
+def _frozen(runtime: Runtime, collection_id: uuid.UUID, embedder: Embedder, report: Indexed) -> Indexed:
+    snapshot = freeze_calibrated(runtime, collection_id, embedder.encoders, embedder)
     if snapshot is None:
         raise _nothing_indexed(report)
     report.works, report.artists = snapshot.works, snapshot.artists
     report.snapshot, report.encoders = snapshot.digest.hex(), snapshot.encoders
     return report
+
+
+def _check_name(collection: str) -> None:
+    if not (0 < len(collection) <= 200 and collection.isprintable()):
+        raise BadRequest(
+            f"collection: one line of 1 to 200 characters is wanted, {len(collection)} were given",
+            code="collection_name",
+            next_step="name the collection with --collection",
+        )
 
 
 def _nothing_indexed(report: Indexed) -> BadRequest:
@@ -189,52 +213,39 @@ def status(session: Session) -> list[dict[str, Any]]:
 
 def _batches(
     runtime: Runtime, collection_id: uuid.UUID, listed: Sequence[Listed], embedder: Embedder, report: Indexed
-) -> Iterator[list[_Decoded]]:
+) -> Iterator[tuple[list[Described], list[Pixels]]]:
     """Read and decode what is new, a batch at a time; what is known or bad is counted in `report`."""
     with runtime.sessions() as session:
         complete = _complete_works(session, collection_id, list(embedder.encoders))
-    batch: list[_Decoded] = []
-    pixels = 0
+    limit = runtime.settings.max_upload_bytes
+    works: list[Described] = []
+    images: list[Pixels] = []
     for each in listed:
         try:
-            data = _read(each, runtime.settings.max_upload_bytes)
-            file_sha256 = hashlib.sha256(data).digest()
-            known = complete.get((each.artist, file_sha256))
-            if known is not None:
-                report.known += 1
-                report.grants_differ += known != each.grants
+            data = read_file(each.path, limit)
+            if _is_known(each, hashlib.sha256(data).digest(), complete, report):
                 continue
-            image = runtime.files.decode(data)
-            decoded = _Decoded(each, file_sha256, image.pixels, fingerprint(data, image.pixels))
-            complete[each.artist, file_sha256] = each.grants  # the same file twice under one artist is one work
+            work, pixels = describe(each, data, runtime.files.decode)
         except ImageError as error:
             report.bad.append(BadFile(each.name, error.code, error.detail))
             continue
-        batch.append(decoded)
-        pixels += image.pixels.size // 3
-        if len(batch) >= BATCH_WORKS or pixels >= BATCH_PIXELS:
-            yield batch
-            batch, pixels = [], 0
-    yield batch
+        complete[each.artist, bytes.fromhex(work.found.file_sha256)] = each.grants
+        works.append(work)
+        images.append(pixels)
+        if len(works) >= BATCH_WORKS or sum(each.size // 3 for each in images) >= BATCH_PIXELS:
+            yield works, images
+            works, images = [], []
+    yield works, images
 
 
-def _read(each: Listed, limit: int) -> bytes:
-    try:
-        status = each.path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError("it is no ordinary file", code="file_unreadable", next_step="put a copy of the file there")
-        size = status.st_size
-        if size > limit:
-            raise ImageError(
-                f"{size} bytes, at most {limit}",
-                code="image_too_large",
-                next_step="raise LAWFUL_MAX_UPLOAD_BYTES or shrink it",
-            )
-        return each.path.read_bytes()
-    except OSError as error:
-        raise ImageError(
-            f"cannot be read: {error.strerror}", code="file_unreadable", next_step="check its permissions"
-        ) from error
+def _is_known(facts: Facts, file_sha256: bytes, complete: Mapping[tuple[str, bytes], Grants], report: Indexed) -> bool:
+    """Whether the work is complete, which the report then counts; the same file twice under one artist is one work."""
+    known = complete.get((facts.artist, file_sha256))
+    if known is None:
+        return False
+    report.known += 1
+    report.grants_differ += known != facts.grants
+    return True
 
 
 def _complete_works(
@@ -256,24 +267,16 @@ def _complete_works(
     return {(row.name, row.file_sha256): Grants(row.grant_train, row.grant_compare, row.grant_name) for row in rows}
 
 
-def _store(
-    runtime: Runtime, collection_id: uuid.UUID, batch: Sequence[_Decoded], embedder: Embedder, report: Indexed
-) -> None:
-    """One transaction: artists, works, what the encoders saw of them. A work that only lacked vectors keeps its id."""
-    if not batch:
-        return
-    images = [each.pixels for each in batch]
-    embedded, described = embedder.embed(images), embedder.features(images)
-    previews = [encode_preview(each.pixels) for each in batch]
+def _store(runtime: Runtime, collection_id: uuid.UUID, works: Sequence[Described], seen: Seen, method: str) -> None:
+    """One transaction: artists, works, what was seen of them. A work that only lacked vectors keeps its id."""
     with runtime.sessions.begin() as session:
         alone(session, collection_id)
-        artists = _artists(session, collection_id, {each.listed.artist for each in batch})
-        ids = _works(session, collection_id, artists, batch)
-        for encoder, rows in embedded.items():
+        artists = _artists(session, collection_id, {each.facts.artist for each in works})
+        ids = _works(session, collection_id, artists, works)
+        for encoder, rows in seen.vectors.items():
             vectors.replace(session, encoder, ids, rows)
-        features.replace(session, embedder.method, ids, described)
-        features.keep_previews(session, ids, previews)
-    report.added += len(batch)
+        features.replace(session, method, ids, seen.features)
+        features.keep_previews(session, ids, seen.previews)
 
 
 def _collection(session: Session, name: str) -> uuid.UUID:
@@ -295,26 +298,26 @@ def _artists(session: Session, collection_id: uuid.UUID, names: Iterable[str]) -
 
 
 def _works(
-    session: Session, collection_id: uuid.UUID, artists: Mapping[str, uuid.UUID], batch: Sequence[_Decoded]
+    session: Session, collection_id: uuid.UUID, artists: Mapping[str, uuid.UUID], batch: Sequence[Described]
 ) -> list[uuid.UUID]:
     """The ids of the batch's works, in its order: new ones, or those that were there and lacked vectors."""
     rows = [
         {
             "id": uuid7(),
             "collection_id": collection_id,
-            "artist_id": artists[each.listed.artist],
-            "title": each.listed.title,
-            "source": each.listed.name,
-            "licence": each.listed.licence,
-            "file_sha256": each.file_sha256,
+            "artist_id": artists[each.facts.artist],
+            "title": each.facts.title,
+            "source": each.facts.name,
+            "licence": each.facts.licence,
+            "file_sha256": bytes.fromhex(each.found.file_sha256),
             "pixel_sha256": bytes.fromhex(each.found.pixel_sha256),
             "iscc": each.found.iscc,
             "pdq": bits(each.found.pdq),
             "width": each.found.width,
             "height": each.found.height,
-            "grant_train": each.listed.grants.train,
-            "grant_compare": each.listed.grants.compare,
-            "grant_name": each.listed.grants.name,
+            "grant_train": each.facts.grants.train,
+            "grant_compare": each.facts.grants.compare,
+            "grant_name": each.facts.grants.name,
             "created_at": sa.func.clock_timestamp(),
         }
         for each in batch
@@ -324,11 +327,12 @@ def _works(
     )
     found = session.execute(
         sa.select(Work.id, Work.artist_id, Work.file_sha256).where(
-            Work.collection_id == collection_id, Work.file_sha256.in_([each.file_sha256 for each in batch])
+            Work.collection_id == collection_id,
+            Work.file_sha256.in_([bytes.fromhex(each.found.file_sha256) for each in batch]),
         )
     )
     ids = {(row.artist_id, row.file_sha256): row.id for row in found}
-    return [ids[artists[each.listed.artist], each.file_sha256] for each in batch]
+    return [ids[artists[each.facts.artist], bytes.fromhex(each.found.file_sha256)] for each in batch]
 
 
 @contextmanager

@@ -14,6 +14,7 @@ COMMANDS = {
     "up": "ledger.commands.running:up",
     "doctor": "ledger.commands.running:doctor",
     "index": "ledger.commands.images:index",
+    "embed": "ledger.commands.embedding:embed",
     "generate": "ledger.commands.images:generate",
     "stamp": "ledger.commands.images:stamp",
     "verify": "ledger.commands.checking:verify",

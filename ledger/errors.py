@@ -13,6 +13,9 @@ LedgerError
 `models.errors.ModelError` of the lower floors has the same fields (`code`, `status`, `detail`, `next_step`).
 """
 
+from functools import partial
+from typing import Any
+
 
 class LedgerError(Exception):
     """Root of the tree. `detail` names the field, the limit and the value's size, never a secret."""
@@ -28,6 +31,10 @@ class LedgerError(Exception):
             self.code = code
         if status is not None:
             self.status = status
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """An error comes back from another process as what it was."""
+        return partial(type(self), self.detail, code=self.code, next_step=self.next_step, status=self.status), ()
 
 
 class BadRequest(LedgerError):

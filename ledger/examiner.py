@@ -67,20 +67,44 @@ def model_config(settings: Settings) -> ModelConfig:
     )
 
 
+class Networks:
+    """The encoders of a profile, loaded when first needed: the `Embedder` of `ledger.seeing`. Needs no ledger."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self._config = config
+        self._encoders: dict[str, Encoder] | None = None
+
+    def loaded(self) -> dict[str, Encoder]:
+        if self._encoders is None:
+            self._encoders = load_encoders(self._config)
+        return self._encoders
+
+    @property
+    def encoders(self) -> dict[str, dict[str, str]]:
+        infos = [*(encoder.info for encoder in self.loaded().values()), local.METHOD]
+        return {encoder_key(info): asdict(info) for info in infos}
+
+    @property
+    def method(self) -> str:
+        return METHOD
+
+    def embed(self, images: Sequence[Pixels]) -> Mapping[str, NDArray[np.float32]]:
+        return {encoder_key(encoder.info): encoder.encode(images) for encoder in self.loaded().values()}
+
+    def features(self, images: Sequence[Pixels]) -> list[bytes]:
+        return [local.extract(image).to_bytes() for image in images]
+
+
 class Examiner:
     """Networks load when first needed. It is the `Embedder` of `ledger.catalog`, and the engine of the worker."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self._config = model_config(runtime.settings)
-        self._encoders: dict[str, Encoder] | None = None
+        self._networks = Networks(self._config)
         self._generator: Generator | None = None
         self._engine: tuple[bytes | None, Engine] | None = None
-
-    def loaded(self) -> dict[str, Encoder]:
-        if self._encoders is None:
-            self._encoders = load_encoders(self._config)
-        return self._encoders
+        self.loaded, self.embed, self.features = self._networks.loaded, self._networks.embed, self._networks.features
 
     def generator(self) -> "Generator":
         if self._generator is None:
@@ -157,18 +181,11 @@ class Examiner:
 
     @property
     def encoders(self) -> dict[str, dict[str, str]]:
-        infos = [*(encoder.info for encoder in self.loaded().values()), local.METHOD]
-        return {encoder_key(info): asdict(info) for info in infos}
+        return self._networks.encoders
 
     @property
     def method(self) -> str:
-        return METHOD
-
-    def embed(self, images: Sequence[Pixels]) -> Mapping[str, NDArray[np.float32]]:
-        return {encoder_key(encoder.info): encoder.encode(images) for encoder in self.loaded().values()}
-
-    def features(self, images: Sequence[Pixels]) -> list[bytes]:
-        return [local.extract(image).to_bytes() for image in images]
+        return self._networks.method
 
     def calibrate(self, session: Session, collection_id: uuid.UUID, works: Sequence[ReferenceWork]) -> bytes:
         loaded = self.loaded()

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from attribution.evaluation.suite import Result
     from attribution.training import TrainingReport
     from ledger.runtime import Runtime
+    from ledger.seeing import Embedder
     from ledger.sources import Grants
 
 SUITES = ("copy", "style", "head", "claims", "generated", "atelier")
@@ -66,6 +68,13 @@ def written(result: "Result", pictures: Mapping[str, bytes], folder: Path) -> li
     for name, data in files.items():
         (folder / name).write_bytes(data)
     return [folder / name for name in files]
+
+
+def opener(settings: Settings) -> Callable[[], "Embedder"]:
+    """What loads the encoders of the settings wherever it is called; it is picklable, and carries no secret."""
+    from ledger.examiner import Networks, model_config
+
+    return partial(Networks, model_config(settings))
 
 
 def train_head_on_source(

@@ -1,12 +1,14 @@
-"""Where works come from: a folder with a subfolder per artist, or a CSV or Parquet list. Reads names, not pixels."""
+"""Where works come from: a folder with a subfolder per artist, or a CSV or Parquet list. Decodes nothing."""
 
 import csv
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ledger.errors import BadRequest
+from models.errors import ImageError
 
 COLUMNS = ("path", "artist", "title", "licence", "train", "compare", "name")
 MAX_CELL_CHARS = 500
@@ -23,15 +25,21 @@ class Grants:
 
 
 @dataclass(frozen=True)
-class Listed:
-    """One file to index; `name` is its path below the source, as it is shown and stored."""
+class Facts:
+    """What is said of one work; `name` is where in the source it stands, as it is shown and stored."""
 
-    path: Path
     name: str
     artist: str
     title: str
     licence: str
     grants: Grants
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed(Facts):
+    """One file to index; `name` is its path below the source."""
+
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,8 @@ def _from_folder(folder: Path, licence: str, grants: Grants) -> Iterator[Listed 
                 if path.suffix.lower() not in {".csv", ".parquet", ".txt", ".md", ".json"}:
                     yield BadFile(name, "artist_missing", "it lies in no artist's subfolder")
             else:
-                yield Listed(path, name, _shown(Path(relative.parts[0])), _shown(Path(path.stem)), licence, grants)
+                artist, title = _shown(Path(relative.parts[0])), _shown(Path(path.stem))
+                yield Listed(name, artist, title, licence, grants, path=path)
     for error in unreadable:
         yield BadFile(_shown(Path(error.filename or folder)), "folder_unreadable", f"{error.strerror}")
 
@@ -91,36 +100,44 @@ def _from_folder(folder: Path, licence: str, grants: Grants) -> Iterator[Listed 
 def _from_list(file: Path, licence: str, grants: Grants) -> Iterator[Listed | BadFile]:
     root = file.parent.resolve()
     for number, row in enumerate(_rows(file), start=2):
-        path_text, artist = (row.get("path") or "").strip(), (row.get("artist") or "").strip()
-        name = path_text or f"row {number}"
-        if not path_text or not artist:
-            yield BadFile(name, "row_incomplete", f"row {number}: path and artist are needed")
-            continue
-        if bad := _bad_cell(row):
-            yield BadFile(f"row {number}", "row_malformed", f"row {number}: {bad}")
+        path_text = (row.get("path") or "").strip()
+        facts = facts_of(row, path_text or f"row {number}", f"row {number}", licence, grants)
+        if isinstance(facts, BadFile):
+            yield facts
             continue
         path = (root / path_text).resolve()
-        if not path.is_relative_to(root):
-            yield BadFile(name, "path_outside", f"row {number}: the path leaves the folder of the list")
-            continue
-        try:
-            yield Listed(
-                path=path,
-                name=name,
-                artist=artist,
-                title=(row.get("title") or "").strip() or path.stem,
-                licence=(row.get("licence") or "").strip() or licence,
-                grants=Grants(
-                    train=_flag(row.get("train"), grants.train),
-                    compare=_flag(row.get("compare"), grants.compare),
-                    name=_flag(row.get("name"), grants.name),
-                ),
-            )
-        except ValueError as error:
-            yield BadFile(name, "grant_malformed", f"row {number}: {error}")
+        if not path_text:
+            yield BadFile(facts.name, "row_incomplete", f"row {number}: path and artist are needed")
+        elif not path.is_relative_to(root):
+            yield BadFile(facts.name, "path_outside", f"row {number}: the path leaves the folder of the list")
+        else:
+            title = facts.title or path.stem
+            yield Listed(facts.name, facts.artist, title, facts.licence, facts.grants, path=path)
 
 
-def _bad_cell(row: Mapping[str, str | None]) -> str | None:
+def facts_of(row: Mapping[str, str | None], name: str, place: str, licence: str, grants: Grants) -> Facts | BadFile:
+    """What a row with these columns says of the work `name`; `licence` and `grants` stand where it says nothing.
+
+    `place` is what the row is called where something is wrong with it. Without a title it is empty.
+    """
+    artist = (row.get("artist") or "").strip()
+    if not artist:
+        return BadFile(name, "row_incomplete", f"{place}: an artist is needed")
+    if bad := bad_cell(row):
+        return BadFile(place, "row_malformed", f"{place}: {bad}")
+    try:
+        allowed = Grants(
+            train=_flag(row.get("train"), grants.train),
+            compare=_flag(row.get("compare"), grants.compare),
+            name=_flag(row.get("name"), grants.name),
+        )
+    except ValueError as error:
+        return BadFile(name, "grant_malformed", f"{place}: {error}")
+    title, said = (row.get("title") or "").strip(), (row.get("licence") or "").strip()
+    return Facts(name, artist, title, said or licence, allowed)
+
+
+def bad_cell(row: Mapping[str, str | None]) -> str | None:
     """What is wrong with a row's text, or None: the database indexes names, and a page has to show them."""
     for column in COLUMNS:
         text = row.get(column) or ""
@@ -179,6 +196,26 @@ def _flag(text: str | None, default: bool) -> bool:
     if value in FALSE:
         return False
     raise ValueError(f"a grant is yes or no, not {value[:20]!r}")
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """The bytes of an ordinary file of at most `limit` bytes. Raises ImageError."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("it is no ordinary file", code="file_unreadable", next_step="put a copy of the file there")
+        size = status.st_size
+        if size > limit:
+            raise ImageError(
+                f"{size} bytes, at most {limit}",
+                code="image_too_large",
+                next_step="raise LAWFUL_MAX_UPLOAD_BYTES or shrink it",
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(
+            f"cannot be read: {error.strerror}", code="file_unreadable", next_step="check its permissions"
+        ) from error
 
 
 def _shown(path: Path) -> str:

@@ -1,5 +1,8 @@
 """Errors of the two lower floors. They carry the same fields as `ledger.errors.LedgerError`; edges show both alike."""
 
+from functools import partial
+from typing import Any
+
 
 class ModelError(Exception):
     """Bad input to, or an unusable network of, the `models` and `attribution` floors.
@@ -18,6 +21,10 @@ class ModelError(Exception):
             self.code = code
         if status is not None:
             self.status = status
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """An error comes back from another process as what it was."""
+        return partial(type(self), self.detail, code=self.code, next_step=self.next_step, status=self.status), ()
 
 
 class ImageError(ModelError):

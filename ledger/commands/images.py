@@ -7,6 +7,7 @@ from typing import Any
 import click
 import msgspec
 import rich_click
+from click.core import ParameterSource
 
 from attribution.evidence import Evidence
 from ledger import catalog, issue, lookup
@@ -14,6 +15,7 @@ from ledger.commands.files import check_writable, read_image, write_whole
 from ledger.commands.frame import Invocation, answer_json, err, json_option, out, resume_with, shown
 from ledger.commands.progress import Stages
 from ledger.commands.work import do, founded, logged, operator
+from ledger.errors import BadRequest
 from ledger.lookup import RecordView
 from ledger.runtime import Runtime
 from ledger.sources import Grants
@@ -33,8 +35,11 @@ _again = rich_click.option(
 
 
 @rich_click.command(epilog="Example: lawful index ./paintings --licence CC0-1.0")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source")
 @rich_click.option("--collection", help="Name of the collection; unset: the source's own name.")
+@rich_click.option(
+    "--embedded", is_flag=True, help="SOURCE is a folder that `lawful embed` wrote: nothing is looked at again."
+)
 @rich_click.option("--licence", default="unknown", show_default=True, help="Licence of works whose row names none.")
 @rich_click.option("--train/--no-train", default=False, show_default=True, help="Grant: may be learned from.")
 @rich_click.option("--compare/--no-compare", default=True, show_default=True, help="Grant: may be searched.")
@@ -43,8 +48,9 @@ _again = rich_click.option(
 @click.pass_obj
 def index(
     invocation: Invocation,
-    source: Path,
+    source: str,
     collection: str | None,
+    embedded: bool,
     licence: str,
     train: bool,
     compare: bool,
@@ -54,25 +60,36 @@ def index(
     """Add the works in SOURCE to a collection, and freeze a snapshot of it.
 
     SOURCE is a folder with one subfolder per artist, or a CSV or Parquet file with the columns path and artist (and, if
-    wanted, title, licence, train, compare, name). A file that cannot be read is listed and passed over. What is done
+    wanted, title, licence, train, compare, name), or with --embedded what `lawful embed` wrote, in which licences and
+    grants stand already. A file that cannot be read is listed and passed over. What is done
     stays when the run is cut off; the same command again adds only what is new.
     """
     from ledger.examiner import Examiner
 
     settings = invocation.settings()
-    called = collection or (source.resolve().name if source.is_dir() else source.stem)
+    path = Path(source)
+    called = collection or (path.resolve().name if path.is_dir() else path.stem)
+    if embedded and any(_was_typed(option) for option in ("licence", "train", "compare", "name")):
+        raise BadRequest(
+            "licence and grants stand in the rows that `lawful embed` wrote",
+            code="terms_stated_before",
+            next_step="leave these options out; `lawful grant` changes a grant afterwards",
+        )
     with founded(settings) as runtime, logged(runtime), Stages() as stages:
         resume_with("every finished batch is kept; the same command again goes on from there")
         stages.show("works", 0, None)  # the networks are loaded first
-        indexed = catalog.index(
-            runtime,
-            source,
-            collection=called,
-            licence=licence,
-            grants=Grants(train=train, compare=compare, name=name),
-            embedder=Examiner(runtime),
-            progress=lambda each: stages.show("works", each.done, each.total, at=each.name),
-        )
+        examiner = Examiner(runtime)
+
+        def progress(each: catalog.Progress) -> None:
+            stages.show("works", each.done, each.total, at=each.name)
+
+        if embedded:
+            indexed = catalog.index_embedded(runtime, source, collection=called, embedder=examiner, progress=progress)
+        else:
+            grants = Grants(train=train, compare=compare, name=name)
+            indexed = catalog.index(
+                runtime, path, collection=called, licence=licence, grants=grants, embedder=examiner, progress=progress
+            )
     if as_json:
         answer_json(indexed)
         return
@@ -85,6 +102,10 @@ def index(
         soft_wrap=True,
     )
     console.print(f"snapshot {indexed.snapshot}: {indexed.works} works by {indexed.artists} artists", soft_wrap=True)
+
+
+def _was_typed(option: str) -> bool:
+    return click.get_current_context().get_parameter_source(option) is ParameterSource.COMMANDLINE
 
 
 @rich_click.command(epilog='Example: lawful generate "a heron at dusk" -o heron.png')
