@@ -8,8 +8,10 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.response import Template
 
+from attribution.evidence import Evidence
 from ledger import lookup
 from ledger.errors import NotFound
+from ledger.naming import nameable
 from ledger.runtime import Runtime
 from ledger.web.log import ANYWHERE
 from ledger.web.problems import problems
@@ -27,8 +29,8 @@ ALONE = {"Content-Security-Policy": "default-src 'none'; sandbox"}
     responses=problems(404),
 )
 def read_card(runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]) -> Template:
-    """What the report says in one sentence, with what the image was made, and where to check it. What a submitter wrote
-    is escaped. A card proves nothing: anybody can write one."""
+    """What the report says in one sentence, without names that were withdrawn since, with what the image was made, and
+    where to check it. What a submitter wrote is escaped. A card proves nothing: anybody can write one."""
     with runtime.sessions() as session:
         view = lookup.by_id(session, record_id)
         if view.state != "issued" or view.redacted or view.log is None:
@@ -38,10 +40,11 @@ def read_card(runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID])
                 next_step="ask /v1/records/{id} how far the record is, and whether its content was deleted",
             )
         report = msgspec.json.decode(lookup.report(session, record_id))
+        evidence = nameable(session, msgspec.convert(report["evidence"], Evidence))
     context = {
         "view": view,
         "made": report["made"],
-        "statement": report["evidence"]["statement"],
+        "statement": evidence.statement,
         "base": runtime.settings.public_url.rstrip("/"),
     }
     headers = ANYWHERE | ALONE | {"Cache-Control": "no-cache"}  # it may be erased

@@ -101,6 +101,16 @@ def test_pages_of_before_show_it_no_more(runtime: Runtime, work: uuid.UUID, evid
         assert client.get(f"/pictures/{DRAWN}.png").status_code == 404
 
 
+def test_a_card_in_somebody_elses_page_names_it_no_more(runtime: Runtime, work: uuid.UUID, evidence: Evidence) -> None:
+    card = f"/v1/records/{generated(runtime, evidence=evidence)}/card"
+    with serving(runtime) as client:
+        assert TITLE in client.get(card).text
+        change_grants(runtime, [work], {"name": False}, by_role="artist")
+        shown = client.get(card).text
+    assert TITLE not in shown
+    assert JANE not in shown
+
+
 def test_a_sentence_that_was_kept_without_ids_is_known_by_title_and_artist(runtime: Runtime, work: uuid.UUID) -> None:
     with runtime.sessions() as session:
         row = session.get_one(Work, work)
