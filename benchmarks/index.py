@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from attribution.fingerprints import fingerprint
 from benchmarks.measuring import ratio, show, spread, throwaway_ledger
-from ledger import catalog
+from ledger import catalog, seeing
 from ledger.examiner import Examiner
 from ledger.sources import Grants, list_works
 from models.errors import ImageError
@@ -38,9 +38,9 @@ def _read(file: Path) -> tuple[bytes, DecodedImage]:
 def bare(files: Sequence[Path], embed: Callable[..., object]) -> dict[str, float]:
     """Seconds for each part over all files, in the batches that indexing uses."""
     parts = {"read and decode": 0.0, "fingerprints": 0.0, "forward pass": 0.0}
-    for first in range(0, len(files), catalog.BATCH_WORKS):
+    for first in range(0, len(files), seeing.BATCH_WORKS):
         images = []
-        for file in files[first : first + catalog.BATCH_WORKS]:
+        for file in files[first : first + seeing.BATCH_WORKS]:
             try:
                 seconds, (data, image) = clocked(partial(_read, file))
             except ImageError:
