@@ -2,13 +2,15 @@
 
 One server for the whole run, shared by xdist's workers: the product's own embedded one, or, with
 `LAWFUL_TEST_DATABASE_URL` set to a superuser's URL, an external throw-away one (`python -m tests.external_postgres`).
-Each test gets a copy of a migrated template: 50 ms, less than emptying tables, which the log's triggers refuse anyway.
+Each test gets a copy of a migrated template: 30 ms in memory, a quarter of a second on a disk. Emptying tables instead is
+refused by the log's triggers.
 """
 
 import hashlib
 import os
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -35,6 +37,7 @@ from ledger.settings import Settings
 EXTERNAL = os.environ.get("LAWFUL_TEST_DATABASE_URL")
 PASSWORD = "only-for-tests"  # the same for both roles on an external server; the embedded one asks for none
 FOLDER = "LAWFUL_TEST_FOLDER"
+ROOM = 4 << 30
 
 # xdist's workers and the processes they start share the cores: small networks on two threads each would only wait for
 # one another. Read when torch and FAISS load.
@@ -50,9 +53,20 @@ for name in list(os.environ):  # a developer's own settings stay out of the test
         del os.environ[name]
 
 
+def _in_memory() -> str | None:
+    """Where Linux keeps files in memory, if there is room: a database is copied there in a tenth of the time."""
+    shm = Path("/dev/shm")
+    if not shm.is_dir() or shutil.disk_usage(shm).free < ROOM:
+        return None
+    for left in shm.glob("lawful-tests-*"):  # by a run that was killed
+        if time.time() - left.stat().st_mtime > 86_400:
+            shutil.rmtree(left, ignore_errors=True)
+    return str(shm)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
-        os.environ[FOLDER] = tempfile.mkdtemp(prefix="lawful-tests-")  # xdist's workers inherit it
+        os.environ[FOLDER] = tempfile.mkdtemp(prefix="lawful-tests-", dir=_in_memory())  # xdist's workers inherit it
         Path(os.environ[FOLDER]).chmod(0o755)  # Postgres's account has to pass when root runs the tests
     # A test that starts a server of its own below pytest's 0700 folders leaves nothing on root's machine.
     binaries.SYSTEM_FOLDER = Path(os.environ[FOLDER]) / "system"
