@@ -34,7 +34,6 @@ from benchmarks.open_loop import Answers, Phase, Plan, Route, keep
 from benchmarks.outside import Bucket, Gate, ShiftedClock
 from benchmarks.service import Service, machine
 from benchmarks.writers import Kind, Writers, audit, settle, summary
-from ledger.database.embedded import APP, EmbeddedPostgres
 from ledger.keys.ring import keys_of
 from tests.integration.timestamp_authority import running_authority
 from tests.integration.witness_at_work import a_witness, policy
@@ -82,9 +81,9 @@ class Arena:
         rates: dict[Kind, float] = {kind: rate * rate_scale for kind, rate in WRITES.items()}
         self.writers = Writers(service.port, service.api_key, rates, seed=seed, again=True, recorded=recorded)
         self.visitors = Visitors(service.port, seed)
-        self.server = EmbeddedPostgres(service.settings.postgres_folder)
-        keys = keys_of(service.settings)
-        self.place = Place(self.server.url(APP), keys.log.skey, service.settings.keys_folder / "log.head")
+        self._hold = contextlib.ExitStack()
+        url = self._hold.enter_context(service.database())
+        self.place = Place(url, keys_of(service.settings).log.skey, service.settings.keys_folder / "log.head")
         self.client = Client(self.place)
         self.remarks: dict[str, object] = {}
 
@@ -97,7 +96,7 @@ class Arena:
         self.writers.stop(leave=True)
         self.visitors.stop()
         self.client.stop()
-        self.server.detach()
+        self._hold.close()
 
     def kill(self, part: str, sign: signal.Signals = signal.SIGKILL) -> None:
         pid = self.service.pid(part)
@@ -338,6 +337,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing is left running or mounted
     where = machine(options.seed, ["python", "-m", "benchmarks.faults", *sys.argv[1:]])
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="lawful-faults-") as name:

@@ -9,6 +9,7 @@ record that was acknowledged is looked up in the log, and the newest files are v
 import argparse
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -23,7 +24,6 @@ from benchmarks.open_loop import Answers, Generator, Phase, Plan, Route, windows
 from benchmarks.service import FLAT_MIB_PER_MINUTE, Service, Watch, machine
 from benchmarks.writers import Kind, Write, Writers, audit, settle, summary
 from ledger import lab
-from ledger.database.embedded import APP, EmbeddedPostgres
 from ledger.runtime import open_runtime
 
 LOOK_UPS = 200.0  # a second
@@ -148,11 +148,9 @@ def _answered(answers: Answers, seconds: float) -> float:
 
 def _records(service: Service, writes: Sequence[Write]) -> dict[str, Any]:
     """Of everything that was acknowledged."""
-    settings = service.settings
-    server = EmbeddedPostgres(settings.postgres_folder)
-    drained = settle(server.url(APP), writes, and_queue=True)
-    standing = audit(settings, server.url(APP), writes, FILES)
-    server.detach()
+    with service.database() as url:
+        drained = settle(url, writes, and_queue=True)
+        standing = audit(service.settings, url, writes, FILES)
     return {"seconds_until_queue_is_empty": round(drained, 1), **vars(standing)}
 
 
@@ -189,6 +187,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing is left running or mounted
     where = machine(options.seed, ["python", "-m", "benchmarks.load", *sys.argv[1:]])
     with tempfile.TemporaryDirectory(prefix="lawful-load-") as name:
         service, hashes = stocked(Path(name), dict(SETTINGS), options.records, options.works)

@@ -7,8 +7,8 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from ledger import genesis
 from ledger.commands.frame import UNAVAILABLE, Invocation
+from ledger.database.embedded import APP, EmbeddedPostgres
 from ledger.database.postmaster import Postmaster
 from ledger.settings import Settings
 
 START_SECONDS = 1200.0
+SAMPLE_SECONDS = 5.0
 BLOCKS, WARM_UP = 10, 0.25
 T_95 = 2.306  # Student's t, two-sided 95 %, for a line through BLOCKS means: 8 degrees of freedom
 FLAT_MIB_PER_MINUTE = 0.1
@@ -88,6 +90,15 @@ class Service:
             process.wait(120)
         self._beside.clear()
         self._up = None
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """The database's URL, as the service's own role."""
+        server = EmbeddedPostgres(self.settings.postgres_folder)
+        try:
+            yield server.url(APP)
+        finally:
+            server.detach()
 
     def is_ready(self) -> bool:
         if self._up is not None and self._up.poll() is not None:
@@ -160,20 +171,20 @@ def listens(port: int) -> bool:
 
 
 class Watch(threading.Thread):
-    """Every `every` seconds: resident memory of each process, and how long the queues are.
+    """Every SAMPLE_SECONDS: resident memory of each process, and how long the queues are.
 
     Of Postgres the proportional set of all its processes, since they share their buffers.
     """
 
-    def __init__(self, service: Service, every: float = 5.0) -> None:
+    def __init__(self, service: Service) -> None:
         super().__init__(name="watch", daemon=True)
-        self._service, self._every = service, every
+        self._service = service
         self._ended = threading.Event()
         self.samples: list[tuple[float, dict[str, tuple[int, float]]]] = []  # (when, part → (pid, MiB))
         self.queues: list[tuple[float, dict[str, int]]] = []
 
     def run(self) -> None:
-        while not self._ended.wait(self._every):
+        while not self._ended.wait(SAMPLE_SECONDS):
             now = time.monotonic()
             with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended: seen the next time
                 self.samples.append((now, self._memory()))

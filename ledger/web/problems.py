@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from uuid_utils.compat import uuid7
 
-from ledger.errors import LedgerError, Unavailable
+from ledger.errors import BadRequest, LedgerError, Unavailable
 from ledger.log.declarations import BatchRefused
 from ledger.web.observed import QUIET, request_id
 from ledger.web.returning import asked_page
@@ -51,6 +51,8 @@ FRAMEWORK = {
     422: Refusal("validation_failed", "", "correct the named fields; /docs shows their limits"),
 }
 OTHERWISE = Refusal("request_refused", "", "see /docs")
+GONE = "client disconnected prematurely"
+"""What the framework says, as an error of ours, of a visitor who left before the body had come."""
 
 _logger = structlog.get_logger(__name__)
 
@@ -93,6 +95,11 @@ def problem_of(error: Exception, instance: str) -> Problem:
                 "the database did not answer in time", code="database_busy", next_step="try again in a moment"
             )
             return _problem(busy.status, busy.code, busy.detail, busy.next_step, instance)
+        case HTTPException(detail=detail) if detail == GONE:
+            left = BadRequest(
+                "the connection ended before the body did", code="body_cut_off", next_step="send it again, whole"
+            )
+            return _problem(left.status, left.code, left.detail, left.next_step, instance)
         case HTTPException(status_code=status) if status < 500:
             return _of_framework(error, instance)
         case _:

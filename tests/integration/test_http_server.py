@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import structlog
 
 from ledger import genesis, supervisor
 from ledger.errors import Conflict, LedgerError
@@ -17,7 +18,7 @@ from ledger.runtime import Runtime
 from ledger.settings import Settings
 from ledger.web.app import serve
 
-from .http_ledger import png, process, served, with_a_port
+from .http_ledger import api_key, png, process, served, with_a_port
 
 pytestmark = pytest.mark.postgres
 
@@ -155,3 +156,25 @@ def test_a_visitor_is_who_connects_or_whom_a_believed_proxy_names(
             for visitor in (1, 2)
         ]
     assert answers == [303, second]
+
+
+def test_who_leaves_before_an_upload_is_whole_is_no_error_of_ours(runtime: Runtime) -> None:
+    runtime = replace(runtime, settings=with_a_port(runtime.settings))
+    uploads = {
+        "/v1/stamps": "multipart/form-data; boundary=x",
+        "/v1/verifications": "image/png",
+        "/v1/generations": "application/json",
+    }
+    head = "POST {} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: {}\r\nContent-Length: 1000\r\n\r\n"
+    key = api_key(runtime)
+    with structlog.testing.capture_logs() as logged, served(runtime):
+        for path, content_type in uploads.items():
+            with socket.create_connection(("127.0.0.1", runtime.settings.port)) as connection:
+                connection.sendall(head.format(path, key, content_type).encode() + b"--x\r\n")
+                time.sleep(0.2)
+        deadline = time.monotonic() + 20
+        while len(told := [each for each in logged if each["event"] == "request" and each["method"] == "POST"]) < 3:
+            assert time.monotonic() < deadline, logged
+            time.sleep(0.05)
+    assert {each["route"]: each["status"] for each in told} == dict.fromkeys(uploads, 400)
+    assert not [each for each in logged if each["event"] == "request_failed"]
