@@ -18,10 +18,11 @@ from ledger.embedding import parts, steps
 from ledger.embedding.parts import Place
 from ledger.embedding.sources import Shard
 from ledger.embedding.steps import Describing, Written
-from ledger.errors import BadRequest, Unavailable
+from ledger.errors import BadRequest, LedgerError, Unavailable
 from ledger.seeing import Embedder
 from ledger.snapshots import Encoders
 from ledger.sources import BadFile
+from models.errors import ModelError
 
 LOCAL = "local"
 Open = Callable[[], Embedder]
@@ -38,6 +39,8 @@ def on_ray(
     `open_embedder` is called on the machines that look, and must be picklable. Yields what became of some pictures each
     time. Raises what the steps raise; Unavailable `ray_unreachable`.
     """
+    if not shards:
+        return
     ray = _ray()
     ours = not ray.is_initialized()
     try:
@@ -45,7 +48,7 @@ def on_ray(
             join(address)
         yield from _run(ray, shards, place, limit, open_embedder)
     except ray.exceptions.RayTaskError as error:
-        raise getattr(error, "cause", None) or error from error
+        raise _cause(error) from error
     finally:
         if ours:
             ray.shutdown()
@@ -98,6 +101,14 @@ def _ray() -> Any:
             next_step="pip install 'lawful-ledger[ray]', or leave --ray out",
         ) from error
     return ray
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What a step of ours raised, out of what Ray wraps around it; Ray's own error where it was none of ours."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, LedgerError | ModelError):
+        found = getattr(found, "cause", None) or found.__cause__
+    return found or error
 
 
 def join(address: str = LOCAL) -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -28,6 +29,10 @@ pytestmark = [
     pytest.mark.timeout(1200),
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (extra: ray)"),
 ]
+
+# Ray gives its own processes half a minute to start; on a loaded machine they need more.
+os.environ.setdefault("RAY_agent_register_timeout_ms", "300000")
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
 
 LIMIT = 1 << 20
 SETTINGS = Settings(_env_file=None)
