@@ -2,8 +2,8 @@
 
 One server for the whole run, shared by xdist's workers: the product's own embedded one, or, with
 `LAWFUL_TEST_DATABASE_URL` set to a superuser's URL, an external throw-away one (`python -m tests.external_postgres`).
-Each test gets a copy of a migrated template: 30 ms in memory, a quarter of a second on a disk. Emptying tables instead is
-refused by the log's triggers.
+Each test gets a copy of a migrated template: 30 ms in memory, a quarter of a second on a disk. Emptying tables instead
+is refused by the log's triggers.
 """
 
 import hashlib
