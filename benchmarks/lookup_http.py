@@ -105,7 +105,9 @@ async def _closed_loop(port: int, paths: Sequence[str], seconds: float, connecti
 
 
 def run(service: Service, hashes: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
-    paths = [f"/v1/records?file_sha256={each}" for each in random.Random(options.seed).sample(hashes, min(5000, len(hashes)))]
+    paths = [
+        f"/v1/records?file_sha256={each}" for each in random.Random(options.seed).sample(hashes, min(5000, len(hashes)))
+    ]
     rates: dict[str, list[float]] = {"bare": [], "ours": []}
     with serving(service) as ports:
         for port in ports.values():
