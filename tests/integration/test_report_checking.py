@@ -148,24 +148,13 @@ def test_a_part_that_was_exchanged_is_named(
     assert found.verdict == f"Do not rely on this document: {FAULTS[code]}."
 
 
-class TwoFaced(Dossier):
-    """Attaches what the ledger found, and shows something else."""
-
-    @property
-    def files(self) -> dict[str, bytes]:
-        honest = msgspec.structs.replace(self.facts, look=msgspec.structs.replace(self.facts.look, verdict=HONEST[0]))
-        return files_of(Dossier(honest, self.parts))
-
-
-HONEST: list[str] = []
-
-
 def test_pages_that_say_something_else_than_what_is_attached_are_found_out(reported: Reported) -> None:
     """Even where the thief of the certificate's key signed them: all that is attached is the ledger's own."""
-    facts = reported.dossier.facts
-    HONEST[:] = [facts.look.verdict]
+    facts, attached = reported.dossier.facts, files_of(reported.dossier)
     kinder = msgspec.structs.replace(facts, look=msgspec.structs.replace(facts.look, verdict="Nobody's work is in it."))
-    pages = render(TwoFaced(kinder, reported.dossier.parts))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ledger.reports.render.files_of", lambda _: attached)
+        pages = render(Dossier(kinder, reported.dossier.parts))
     found = reported.look(reported.signed(pages))
     assert codes(found) == ["intact", "trusted", "certificate_announced", "pages_differ", "not_checked", *IN_THE_LOG]
     assert found.verdict == f"Do not rely on this document: {FAULTS['pages_differ']}."
