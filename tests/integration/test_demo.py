@@ -13,6 +13,7 @@ import pytest
 
 from ledger.commands.frame import Invocation
 from ledger.reports.checking import open_document
+from ledger.reports.dossier import picture_of
 from ledger.tampering import change_one_pixel, copies, strip
 from models.images import decode, encode_png
 
@@ -69,7 +70,7 @@ def test_the_demo_shows_what_happens_to_copies_and_ends_by_itself(tmp_path: Path
     assert outcomes["style"] == "cannot_tell", "twelve studios do not tell how a thirteenth may draw"
     decode((tmp_path / "here" / "generated.png").read_bytes())
     kept = open_document((tmp_path / "here" / "report.pdf").read_bytes()).dossier
-    assert kept.picture == (tmp_path / "here" / "generated.png").read_bytes()
+    assert picture_of(kept) == (tmp_path / "here" / "generated.png").read_bytes()
     assert all((tmp_path / "here" / row["file"]).is_file() for row in first["copies"])
 
     with pytest.raises(httpx.ConnectError):  # not on a terminal, so nothing is left running
