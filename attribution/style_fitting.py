@@ -78,8 +78,11 @@ def fit_style(
         copies = _Truth.of(trial, trial.poor(poor, background.poor if background else None, most))
         truths += [] if isinstance(copies, str) else [copies]
     parameters = _fit(truths, len(trial.names))
-    cutoff = max(CUTOFFS, key=lambda cut: sum(each.likelihood(parameters, cut) for each in truths))
-    artist_right, none_right = clean.right(parameters, cutoff)
+    scores = [(each.known.scores(parameters), each.foreign.scores(parameters)) for each in truths]
+    cutoff = max(
+        CUTOFFS, key=lambda cut: sum(each.likelihood(*said, cut) for each, said in zip(truths, scores, strict=True))
+    )
+    artist_right, none_right = clean.right(*scores[0], cutoff)
     count = len(trial.names)
     return StyleModel(
         encoders=trial.names,
@@ -90,7 +93,7 @@ def fit_style(
         bias=float(parameters[2 * count + 1]),
         cohort=parameters[2 * count + 2 :].tolist(),
         cutoff=cutoff,
-        queries=len(clean.truth),
+        queries=len(clean.known_weights),
         artist_right=artist_right,
         none_right=none_right,
         seed=seed,
@@ -132,13 +135,15 @@ class _Questions(NamedTuple):
 
 @dataclass(frozen=True)
 class _Truth:
-    """Questions with their right answers: `known` belong to the artists in `truth`, `foreign` to nobody."""
+    """Questions with their right answers: `known` belong to the groups that are `owned`, `foreign` to nobody. Weights
+    sum to 1 on either side, and all artists count the same.
+    """
 
     known: Features
     owned: NDArray[np.bool_]  # (m, G)
-    truth: Codes
+    known_weights: Scores
     foreign: Features
-    absent: Codes
+    far_weights: Scores
 
     @classmethod
     def of(cls, trial: "_Trial", asked: "_Questions") -> "_Truth | str":
@@ -148,22 +153,24 @@ class _Truth:
             return "no artist has two different works, so shares cannot be fitted"
         if far is None:
             return "too few pictures differ between artists to state an error rate"
-        return cls(here, trial.groups.of_group == truth[:, None], truth, far, absent)
+        return cls(here, trial.groups.of_group == truth[:, None], _even(truth), far, _even(absent))
 
-    def likelihood(self, parameters: Scores, cutoff: float) -> float:
-        shares, _ = shares_of(self.known.scores(parameters), cutoff)
+    def likelihood(self, known: Scores, foreign: Scores, cutoff: float) -> float:
+        """Of the scores of both kinds."""
+        shares, _ = shares_of(known, cutoff)
         own = np.maximum((shares * self.owned).sum(axis=1), SMALLEST_SHARE)
-        _, nobody = shares_of(self.foreign.scores(parameters), cutoff)
-        return float(_even(self.truth) @ np.log(own) + _even(self.absent) @ np.log(np.maximum(nobody, SMALLEST_SHARE)))
+        _, nobody = shares_of(foreign, cutoff)
+        far = np.maximum(nobody, SMALLEST_SHARE)
+        return float(self.known_weights @ np.log(own) + self.far_weights @ np.log(far))
 
-    def right(self, parameters: Scores, cutoff: float) -> tuple[float, float]:
-        """How often the own artist, and "none of these" where nobody's, has the largest share; artists count evenly."""
-        shares, none = shares_of(self.known.scores(parameters), cutoff)
+    def right(self, known: Scores, foreign: Scores, cutoff: float) -> tuple[float, float]:
+        """How often the own artist, and "none of these" where nobody's, has the largest share."""
+        shares, none = shares_of(known, cutoff)
         first = np.where(self.owned, shares, 0.0).max(axis=1)
-        other, nobody = shares_of(self.foreign.scores(parameters), cutoff)
+        other, nobody = shares_of(foreign, cutoff)
         return (
-            float(_even(self.truth) @ ((first >= shares.max(axis=1)) & (first > none))),
-            float(_even(self.absent) @ (nobody >= other.max(axis=1))),
+            float(self.known_weights @ ((first >= shares.max(axis=1)) & (first > none))),
+            float(self.far_weights @ (nobody >= other.max(axis=1))),
         )
 
 
@@ -343,8 +350,8 @@ def _fit(truths: Sequence[_Truth], count: int) -> Scores:
         scaled = at * scale
         value, slope = RIDGE * float(at @ at), 2 * RIDGE * at
         for each in truths:
-            known, known_slope = part(each.known, each.owned, _even(each.truth), scaled)
-            foreign, foreign_slope = part(each.foreign, None, _even(each.absent), scaled)
+            known, known_slope = part(each.known, each.owned, each.known_weights, scaled)
+            foreign, foreign_slope = part(each.foreign, None, each.far_weights, scaled)
             value -= (known + foreign) / len(truths)
             slope -= (known_slope + foreign_slope) * scale / len(truths)
         return value, slope
