@@ -138,10 +138,9 @@ def index_embedded(
             complete = _complete_works(session, collection_id, list(embedder.encoders))
 
         def is_new(work: Described) -> bool:
-            file_sha256 = bytes.fromhex(work.found.file_sha256)
-            if _is_known(work.facts, file_sha256, complete, report):
+            if _is_known(work.facts, work.file_sha256, complete, report):
                 return False
-            complete[work.facts.artist, file_sha256] = work.facts.grants
+            complete[work.facts.artist, work.file_sha256] = work.facts.grants
             return True
 
         for name in headers:
@@ -229,7 +228,7 @@ def _batches(
         except ImageError as error:
             report.bad.append(BadFile(each.name, error.code, error.detail))
             continue
-        complete[each.artist, bytes.fromhex(work.found.file_sha256)] = each.grants
+        complete[each.artist, work.file_sha256] = each.grants
         works.append(work)
         images.append(pixels)
         if len(works) >= BATCH_WORKS or sum(each.size // 3 for each in images) >= BATCH_PIXELS:
@@ -309,7 +308,7 @@ def _works(
             "title": each.facts.title,
             "source": each.facts.name,
             "licence": each.facts.licence,
-            "file_sha256": bytes.fromhex(each.found.file_sha256),
+            "file_sha256": each.file_sha256,
             "pixel_sha256": bytes.fromhex(each.found.pixel_sha256),
             "iscc": each.found.iscc,
             "pdq": bits(each.found.pdq),
@@ -328,11 +327,11 @@ def _works(
     found = session.execute(
         sa.select(Work.id, Work.artist_id, Work.file_sha256).where(
             Work.collection_id == collection_id,
-            Work.file_sha256.in_([bytes.fromhex(each.found.file_sha256) for each in batch]),
+            Work.file_sha256.in_([each.file_sha256 for each in batch]),
         )
     )
     ids = {(row.artist_id, row.file_sha256): row.id for row in found}
-    return [ids[artists[each.facts.artist], bytes.fromhex(each.found.file_sha256)] for each in batch]
+    return [ids[artists[each.facts.artist], each.file_sha256] for each in batch]
 
 
 @contextmanager

@@ -48,6 +48,10 @@ class Described:
     facts: Facts
     found: Fingerprints
 
+    @property
+    def file_sha256(self) -> bytes:
+        return bytes.fromhex(self.found.file_sha256)
+
 
 @dataclass(frozen=True)
 class Seen:

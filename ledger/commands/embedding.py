@@ -4,7 +4,7 @@ import click
 import rich_click
 
 from ledger import lab
-from ledger.commands.frame import Invocation, answer_json, err, json_option, out, resume_with, shown
+from ledger.commands.frame import Invocation, answer_json, err, json_option, out, resume_with, shown, terms_options
 from ledger.commands.progress import Stages
 from ledger.errors import BadRequest
 from ledger.sources import Grants
@@ -14,10 +14,7 @@ from ledger.sources import Grants
 @click.argument("source")
 @click.argument("output")
 @rich_click.option("--ray", metavar="ADDRESS", help="Spread it over a Ray cluster; `local`: over this machine's cores.")
-@rich_click.option("--licence", default="unknown", show_default=True, help="Licence of works whose row names none.")
-@rich_click.option("--train/--no-train", default=False, show_default=True, help="Grant: may be learned from.")
-@rich_click.option("--compare/--no-compare", default=True, show_default=True, help="Grant: may be searched.")
-@rich_click.option("--name/--no-name", default=True, show_default=True, help="Grant: may be shown and credited.")
+@terms_options
 @json_option
 @click.pass_obj
 def embed(

@@ -273,3 +273,20 @@ def _raise_on_sigterm() -> Any:
         return signal.signal(signal.SIGTERM, handler)
     except ValueError:
         return None
+
+
+def terms_options(command: Command) -> Command:
+    """`--licence`, `--train`, `--compare`, `--name`: what holds for works of which a source says nothing else."""
+    options = (
+        rich_click.option(
+            "--licence", default="unknown", show_default=True, help="Licence of works whose row names none."
+        ),
+        rich_click.option("--train/--no-train", default=False, show_default=True, help="Grant: may be learned from."),
+        rich_click.option("--compare/--no-compare", default=True, show_default=True, help="Grant: may be searched."),
+        rich_click.option(
+            "--name/--no-name", default=True, show_default=True, help="Grant: may be shown and credited."
+        ),
+    )
+    for option in reversed(options):  # as a stack of decorators: the last is applied first
+        command = option(command)
+    return command

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from attribution.evidence import Evidence
 from ledger import catalog, issue, lookup
 from ledger.commands.files import check_writable, read_image, write_whole
-from ledger.commands.frame import Invocation, answer_json, err, json_option, out, resume_with, shown
+from ledger.commands.frame import Invocation, answer_json, err, json_option, out, resume_with, shown, terms_options
 from ledger.commands.progress import Stages
 from ledger.commands.work import do, founded, logged, operator
 from ledger.errors import BadRequest
@@ -40,10 +40,7 @@ _again = rich_click.option(
 @rich_click.option(
     "--embedded", is_flag=True, help="SOURCE is a folder that `lawful embed` wrote: nothing is looked at again."
 )
-@rich_click.option("--licence", default="unknown", show_default=True, help="Licence of works whose row names none.")
-@rich_click.option("--train/--no-train", default=False, show_default=True, help="Grant: may be learned from.")
-@rich_click.option("--compare/--no-compare", default=True, show_default=True, help="Grant: may be searched.")
-@rich_click.option("--name/--no-name", default=True, show_default=True, help="Grant: may be shown and credited.")
+@terms_options
 @json_option
 @click.pass_obj
 def index(
