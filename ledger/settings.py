@@ -125,7 +125,7 @@ class Settings(BaseSettings):
     )
     claims_per_day: int = Field(10, gt=0, description="Claims taken from one signed-in person in a day.")
     claims_per_address: int = Field(
-        30, gt=0, description="Claims taken from one network address in a day, by each web process."
+        30, gt=0, description="Claims taken from one network address in a day, by all web processes together."
     )
     claims_per_record: int = Field(
         20,

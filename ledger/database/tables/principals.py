@@ -57,7 +57,7 @@ class AuditorToken(Base):
 
 
 class RequestCount(Base):
-    """Requests of somebody in the minute that ends then; `who` is a digest (`ledger.limits`)."""
+    """Requests of somebody in the window that ends then; `who` is a digest (`ledger.limits`)."""
 
     __tablename__ = "request_counts"
     __table_args__ = (length_check("who"), {"prefixes": ["UNLOGGED"]})
