@@ -55,7 +55,7 @@ wheel: $(VENV)/.ready
 	rm -rf build/wheel && mkdir -p build/wheel $(DIST)
 	git archive HEAD | tar -x --no-same-permissions -C build/wheel
 	umask 022 && chmod -R go=u-w build/wheel && SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
-	  $(BIN)/uv build -q --wheel --no-build-isolation --python $(BIN)/python -o $(DIST) build/wheel
+	  $(BIN)/uv build --wheel --no-build-isolation --python $(BIN)/python -o $(DIST) build/wheel
 
 # torch goes first and alone, by pip: it alone comes from an index of its own, and pip only warns when that is out of
 # reach. uv installs the rest five times faster than pip would.

@@ -82,10 +82,14 @@ class Decoders:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def start(self) -> None:
-        """Start one decoder now and do not wait for it: the first file then does not pay for it."""
-        child = self._idle.get()
-        self._idle.put(child or self._started())
+    def start(self, count: int = 1) -> None:
+        """Have `count` decoders running and do not wait for them: the first files then do not pay for the start."""
+        for idle in [self._idle.get() for _ in range(count)]:
+            child = idle
+            try:
+                child = idle or self._started()
+            finally:
+                self._idle.put(child)
 
     def close(self) -> None:
         """End all decoders. Whoever waits for one gets `decoder_lost`."""
