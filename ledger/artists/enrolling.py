@@ -60,9 +60,10 @@ def ask(runtime: Runtime, identity_id: uuid.UUID, artist_id: uuid.UUID, wish: Wi
     """Take a picture for a worker to index; the id of the enrolment.
 
     Raises NotFound `desk_unknown`, BadRequest `enrolment_malformed`, ModelError for what is no picture, Conflict
-    `work_enrolled`, `work_of_another`, LedgerError `enrolments_too_many` (429).
+    `work_enrolled`, `work_of_another`, LedgerError `enrolments_too_many` (429), Unavailable `queue_full`.
     """
     with runtime.sessions() as session:
+        jobs.require_room(session, "enrol")
         links.require(session, identity_id, artist_id)
         _few_enough(session, artist_id, runtime.clock())  # before anything is decoded; once more below
     for field, text in (("title", wish.title), ("licence", wish.licence)):

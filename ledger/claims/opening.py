@@ -77,10 +77,13 @@ def open_claim(
     """Put the claim on record, and into the queue of what is to be examined; `identity_id` None: by the operator.
 
     Raises BadRequest `claim_malformed`, NotFound `record_unknown` or `work_unknown`, ImageError for a file that is no
-    image, LedgerError `claims_too_many` (429)
-    or `record_claims_too_many` (429), Conflict `claim_exists`. Nothing is stored then.
+    image, LedgerError `claims_too_many` (429) or `record_claims_too_many` (429), Conflict `claim_exists`, Unavailable
+    `queue_full`. Nothing is stored then.
     """
     check(wish, runtime.clock().date())
+    if not examined_elsewhere:
+        with runtime.sessions() as session:
+            jobs.require_room(session, "examine")
     # Decoded before the transaction: whoever sends the largest images holds no row and no connection by it.
     seen_image = _fingerprint(runtime, wish.image) if wish.image is not None else None
     seen_work = _fingerprint(runtime, wish.work) if wish.work is not None else None

@@ -12,6 +12,7 @@ from ledger.commands.frame import Invocation, answer_json, err, json_option, out
 from ledger.keys.provider import load_provider
 from ledger.keys.ring import KeyRing, Use, init_keys, keys_of, load_anchors
 from ledger.runtime import utc_now
+from ledger.times import day
 
 
 @rich_click.command(epilog="Example: lawful init")
@@ -137,8 +138,11 @@ def keys_list(invocation: Invocation, as_json: bool) -> None:
         answer_json([msgspec.to_builtins(each) for each in found])
         return
     for each in found:
-        end = f"revoked {each.revoked_at:%Y-%m-%d}" if each.revoked_at else f"since {each.created_at:%Y-%m-%d}"
-        out().print(f"{each.id}  {end}  {each.role}  {shown(each.name)}  {shown(each.label)}", soft_wrap=True)
+        said, at = ("revoked", each.revoked_at) if each.revoked_at else ("since", each.created_at)
+        out().print(
+            f"{each.id}  {said} {day(at.isoformat())}  {each.role}  {shown(each.name)}  {shown(each.label)}",
+            soft_wrap=True,
+        )
 
 
 @keys.command("register", epilog='Example: lawful keys register "studio north" PUBLIC_KEY')

@@ -18,7 +18,6 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException, NotFoundException
 from litestar.file_system import BaseLocalFileSystem
-from litestar.middleware.rate_limit import get_remote_address
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme
@@ -60,7 +59,7 @@ from ledger.web.guard import allowed, require_a_row_for_each
 from ledger.web.headers import with_headers
 from ledger.web.in_turn import Line
 from ledger.web.intake import not_too_many
-from ledger.web.limiting import DAY, MINUTE, RateLimit, limited
+from ledger.web.limiting import DAY, MINUTE, RateLimit, limited, visitor
 from ledger.web.observed import observed
 from ledger.web.problems import answer_with_problem
 from ledger.web.serving import serve_app
@@ -228,9 +227,9 @@ def _looks(per_minute: int) -> RateLimit:
     mail, a claim or an enrolment the decoding of a picture, a check of control and a webhook somebody else's server a
     request. A key lifts no limit.
 
-    Counted by the address that connects, or that a proxy of the setting `proxies` hands on.
+    Counted by visitor.
     """
-    return RateLimit("looks", per_minute, MINUTE, _is_limited, get_remote_address)
+    return RateLimit("looks", per_minute, MINUTE, _is_limited, visitor)
 
 
 async def _is_limited(request: Request[Any, Any, Any]) -> bool:
@@ -249,7 +248,7 @@ def _claims(settings: Settings) -> RateLimit:
     async def is_claim(request: Request[Any, Any, Any]) -> bool:
         return request.method == "POST" and request.url.path == "/claims/new" and cookie in request.cookies
 
-    return RateLimit("claims", settings.claims_per_address, DAY, is_claim, get_remote_address)
+    return RateLimit("claims", settings.claims_per_address, DAY, is_claim, visitor)
 
 
 def _runtime(state: State) -> Runtime:

@@ -1,5 +1,6 @@
 """So many requests in a while and no more: 429, one count for all web processes, told in the RateLimit headers."""
 
+import ipaddress
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
@@ -34,6 +35,19 @@ class RateLimit(NamedTuple):
     seconds: int
     counts: Callable[[AnyRequest], Awaitable[bool]]
     who: Callable[[AnyRequest], str]
+
+
+def visitor(request: AnyRequest) -> str:
+    """The address that connects, or that a proxy of the setting `proxies` hands on; of IPv6 the /64 it stands in, since
+    whoever has one address there has them all (RFC 6177). What is no address counts as it is written."""
+    host = request.client.host if request.client else "127.0.0.1"
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
 
 
 def limited(limit: RateLimit) -> Callable[[ASGIApp], ASGIApp]:

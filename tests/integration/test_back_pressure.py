@@ -2,19 +2,27 @@
 
 import asyncio
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from ledger import jobs
+from ledger.artists import enrolling
+from ledger.database.tables.artists import Enrolment
+from ledger.database.tables.claims import Claim
 from ledger.database.tables.records import Record
+from ledger.errors import Unavailable
 from ledger.runtime import Runtime
+from ledger.sources import Grants
 from ledger.web import intake
 from ledger.web.app import templates
 from ledger.web.intake import not_too_many
 
-from .http_ledger import api_key, png, serving
+from .claiming import claimed, somebody, works_of
+from .desks import artist_of, link
+from .http_ledger import api_key, png, serving, stamped
 
 NOBODY = "0" * 64
 
@@ -119,3 +127,29 @@ def test_a_full_queue_takes_no_more_of_its_kind_and_keeps_nothing_of_what_it_ref
         with runtime.sessions.begin() as session:
             session.execute(sa.text("DELETE FROM procrastinate_jobs WHERE task_name = 'stamp'"))
         assert client.post("/v1/stamps", files={"file": png(2)}, headers=keys[2]).status_code == 202
+
+
+@pytest.mark.postgres
+def test_claims_and_enrolments_have_lines_of_their_own_that_end(
+    runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "MOST_WAITING", 1)
+    (work,), jane, record = works_of(runtime, tmp_path), somebody(runtime), stamped(runtime, png(1))
+    artist = artist_of(runtime, work)
+    link(runtime, artist, jane)
+    first, second = (
+        enrolling.Wish(png(n), f"No. {n}", "CC-BY-4.0", Grants(train=False, compare=True, name=True)) for n in (70, 71)
+    )
+    claimed(runtime, about=record, work_id=work)
+    enrolling.ask(runtime, jane, artist, first)
+    for refused in (
+        lambda: claimed(runtime, jane, about=record, work_id=work),
+        lambda: enrolling.ask(runtime, jane, artist, second),
+    ):
+        with pytest.raises(Unavailable) as error:
+            refused()
+        assert error.value.code == "queue_full"
+    with runtime.sessions() as session:
+        assert session.scalar(sa.select(sa.func.count()).select_from(Claim)) == 1
+        assert session.scalar(sa.select(sa.func.count()).select_from(Enrolment)) == 1
+    assert len(list(runtime.storage.stored("enrolments"))) == 1
