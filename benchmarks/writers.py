@@ -29,7 +29,7 @@ from models.images import encode_png
 
 Kind = Literal["verification", "stamp", "generation"]
 SIDE = 256
-POLL_SECONDS = 0.5
+POLL_SECONDS, LONGEST_POLL = 0.5, 5.0  # between two looks at a record: rarer the longer it takes, as polite clients do
 PATIENCE = 600.0  # for one record; whoever waits longer calls it unfinished
 AGAIN = {0, 429, 500, 502, 503, 504, 507}
 """Statuses (0: no answer) after which a careful client sends the same write again, under the same key."""
@@ -157,6 +157,7 @@ class Writers(threading.Thread):
         return {**self._authorization, "Content-Type": content_type, "Idempotency-Key": write.key}
 
     async def _follow(self, write: Write, deadline: float) -> None:
+        pause = POLL_SECONDS
         while time.monotonic() < deadline and not self._left.is_set():
             reply = await self._send("GET", f"/v1/{write.kind}s/{write.record_id}")
             if reply.status == 200:
@@ -168,7 +169,8 @@ class Writers(threading.Thread):
             if write.ended:
                 write.finished = time.monotonic() - write.due
                 return
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.2, LONGEST_POLL)
 
     async def _send(self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b"") -> Reply:
         try:

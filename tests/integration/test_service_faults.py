@@ -17,7 +17,7 @@ def test_nothing_acknowledged_is_lost_or_doubled_when_web_and_worker_are_killed(
     faults = ("web killed", "worker killed")
     # A short path: below pytest's folders Postgres would need another place for its socket.
     with tempfile.TemporaryDirectory(prefix="lawful-faults-") as name:
-        found = run(Path(name), seed=3, outage_seconds=1.0, rate_scale=1.0, only=faults)
+        found = run(Path(name), seed=3, outage_seconds=1.0, rate_scale=0.3, only=faults)
     assert set(found["faults"]) == set(faults)
     (end,) = found["at_the_end"]
     assert end["acknowledged"] == end["done"] + end["failed_visibly"] > 0
