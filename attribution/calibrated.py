@@ -2,8 +2,8 @@
 
 For every encoder, for the style axis and for the copy axis: the scores of images that have nothing to do with the
 collection. Such images are either the works of a background, a second reference whose artists are not in the
-collection, or the collection's own works, each with its artist left out. Where neither is enough, the reason stands in
-place of scores, and the axis says that it cannot tell.
+collection, or the collection's own works, each with its artist left out, but for those that stand there under two
+artists. Where neither is enough, the reason stands in place of scores, and the axis says that it cannot tell.
 """
 
 import contextlib
@@ -13,10 +13,11 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from attribution import neighbours, poor_copies, style_fitting
+from attribution import copy_null, neighbours, poor_copies, style_fitting
 from attribution.calibration import Null
-from attribution.copies import CopyIndex, null_scores
+from attribution.copies import CopyIndex
 from attribution.features import METHOD
 from attribution.neighbours import MIN_WORKS
 from attribution.poor_copies import PoorCopies
@@ -35,18 +36,20 @@ MOST_COPY_QUERIES = 1000  # a tenth of a second each; 999 are enough for p = 0.0
 
 
 class NullScores(msgspec.Struct, frozen=True):
-    """Null scores as bytes (`Null.to_bytes`), or the reason why there are none."""
+    """Null scores as bytes (`Null.to_bytes`), or the reason why there are none. `twice`: how many works were left out
+    because they stand in the collection under two artists."""
 
     method: str
     scores: bytes = b""
     artists: int | None = None
     reason: str | None = None
+    twice: int = 0
 
     @classmethod
-    def of(cls, method: str, null: Null | str) -> "NullScores":
+    def of(cls, method: str, null: Null | str, twice: int = 0) -> "NullScores":
         if isinstance(null, str):
             return cls(method, reason=null)
-        return cls(method, null.to_bytes(), null.artists)
+        return cls(method, null.to_bytes(), null.artists, twice=twice if method == OWN else 0)
 
     def null(self) -> Null | None:
         return None if self.reason is not None else Null.from_bytes(self.scores, self.artists)
@@ -86,29 +89,36 @@ def calibrate(encoders: Mapping[str, Encoder], reference: Reference, background:
     """
     own = Compared.of(reference, encoders)
     apart = Compared.of(background, encoders)
-    style_model, style_null = _style(own, apart, reference, background, encoders)
+    copies, twice = _copies(own, apart, reference, background, encoders)
+    once, left_out = own.only(~twice), int(twice.sum())
+    style_model, style_null = _style(once, left_out, apart, reference, background, encoders)
     return Calibrated(
         works=len(own.works),
         artists=int(own.artists.max(initial=-1)) + 1,
         background_works=len(apart.works),
-        neighbours={name: _neighbours(name, own, apart) for name in own.vectors},
+        neighbours={name: _neighbours(name, once, left_out, apart) for name in own.vectors},
         style=style_model,
         style_null=style_null,
-        copy_null=_copies(own, apart, reference, background, encoders),
+        copy_null=copies,
     )
 
 
-def _neighbours(name: str, own: Compared, apart: Compared) -> NullScores:
+def _neighbours(name: str, own: Compared, twice: int, apart: Compared) -> NullScores:
     vectors = own.vectors[name]
     if name in apart.vectors:
         null = neighbours.against_background(vectors, apart.vectors[name], apart.artists)
         return NullScores.of(BACKGROUND, null)
     ids = [work.id for work in own.works]
-    return NullScores.of(OWN, neighbours.leave_artist_out(vectors, ids, own.artists, own.pictures))
+    return NullScores.of(OWN, neighbours.leave_artist_out(vectors, ids, own.artists, own.pictures), twice)
 
 
 def _style(
-    own: Compared, apart: Compared, reference: Reference, background: Reference | None, encoders: Mapping[str, Encoder]
+    own: Compared,
+    twice: int,
+    apart: Compared,
+    reference: Reference,
+    background: Reference | None,
+    encoders: Mapping[str, Encoder],
 ) -> tuple[StyleModel | None, NullScores]:
     vectors = own.of_axis(encoders, "style")
     others = apart.of_axis(encoders, "style")
@@ -123,7 +133,7 @@ def _style(
     model = style_fitting.fit_style(*works, poor=_poor(own, reference, used), background=around)
     if isinstance(model, str):
         return None, NullScores(method, reason=model)
-    return model, NullScores.of(method, style_fitting.null(*works, model, background=around))
+    return model, NullScores.of(method, style_fitting.null(*works, model, background=around), twice)
 
 
 def _poor(compared: Compared, reference: Reference, encoders: Mapping[str, Encoder]) -> PoorCopies:
@@ -134,33 +144,43 @@ def _poor(compared: Compared, reference: Reference, encoders: Mapping[str, Encod
 
 def _copies(
     own: Compared, apart: Compared, reference: Reference, background: Reference | None, encoders: Mapping[str, Encoder]
-) -> NullScores:
+) -> tuple[NullScores, NDArray[np.bool_]]:
+    """The null of the copy axis, and (n,) which works are left out of calibration for standing there twice: none where
+    a background is asked instead."""
+    with_background = background is not None and len(apart.works) > 0 and apart.features is not None
+    twice = np.zeros(len(own.works), np.bool_)
+    if not with_background:
+        twice = copy_null.same_pixels_twice(own.artists, own.pictures)
     if own.features is None:
-        return NullScores(OWN, reason="the collection was indexed without local features")
-    asked, source, method = own, reference, OWN
-    if background is not None and apart.works and apart.features is not None:
-        asked, source, method = apart, background, BACKGROUND
-    elif len(np.unique(own.artists)) < 2:
-        return NullScores(OWN, reason="all works are by one artist, and an error rate needs at least two")
-    of_asked = asked.features
-    assert of_asked is not None
-    index = copy_index(own, encoders, reference.cache)
-    images, features, hidden, artists = [], [], [], []
-    for row in sample([work.id for work in asked.works], MOST_COPY_QUERIES):
-        pixels = source.preview(asked.works[row].id)
-        if pixels is None:
-            continue
-        same = own.pictures == own.pictures[row] if asked is own else None
-        images.append(pixels)
-        features.append(of_asked[row])
-        hidden.append(None if same is None else same | (own.artists == own.artists[row]))
-        artists.append(asked.artists[row])
-    if len(images) < MIN_WORKS:
+        return NullScores(OWN, reason="the collection was indexed without local features"), twice
+    if with_background:
+        assert background is not None
+        index = copy_index(own, encoders, reference.cache)
+        scores, rows = copy_null.against_background(index, _queries(apart, background, encoders))
+        return _copy_scores(BACKGROUND, scores, apart.artists[rows]), twice
+    if len(np.unique(own.artists)) < 2:
+        return NullScores(OWN, reason="all works are by one artist, and an error rate needs at least two"), twice
+    index, queries = copy_index(own, encoders, reference.cache), _queries(own, reference, encoders)
+    scores, rows, twice = copy_null.against_itself(index, queries, own.artists, twice)
+    return _copy_scores(OWN, scores, own.artists[rows], int(twice.sum())), twice
+
+
+def _queries(compared: Compared, reference: Reference, encoders: Mapping[str, Encoder]) -> list[copy_null.Query]:
+    features = compared.features
+    assert features is not None
+    return [
+        copy_null.Query(row, pixels, features[row], copy_vectors(encoders, pixels))
+        for row in sample([work.id for work in compared.works], MOST_COPY_QUERIES)
+        if (pixels := reference.preview(compared.works[row].id)) is not None
+    ]
+
+
+def _copy_scores(method: str, scores: Rows, artists: NDArray[np.int64], twice: int = 0) -> NullScores:
+    if len(scores) < MIN_WORKS:
         return NullScores(
-            method, reason=f"{len(images)} works are too few to state an error rate; at least {MIN_WORKS} are needed"
+            method, reason=f"{len(scores)} works are too few to state an error rate; at least {MIN_WORKS} are needed"
         )
-    scores = null_scores(index, images, features, hidden, [copy_vectors(encoders, pixels) for pixels in images])
-    return NullScores.of(method, Null.of(scores, artists=len(set(artists))))
+    return NullScores.of(method, Null.of(scores, artists=len(np.unique(artists))), twice)
 
 
 def copy_index(compared: Compared, encoders: Mapping[str, Encoder], cache: Path | None) -> CopyIndex:

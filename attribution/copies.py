@@ -1,8 +1,8 @@
 """Of which works is this image a copy? A shortlist over every work, then the geometric check of each candidate.
 
 One answer is about one set of works, all of whose features vote (attribution.shortlist); the check
-(attribution.matching) decides and says where. A score says nothing by itself: `null_scores` gives what images that
-copy nothing reach, and only against those does a score get its error rate.
+(attribution.matching) decides and says where. A score says nothing by itself: `copy_null.against_itself` and
+`against_background` give what images that copy nothing reach, and only against those has a score an error rate.
 """
 
 import hashlib
@@ -188,33 +188,24 @@ class CopyIndex:
         return self
 
 
-def null_scores(
-    index: CopyIndex,
-    images: Sequence[Pixels],
-    features: Sequence[LocalFeatures],
-    hidden: Sequence[NDArray[np.bool_] | None],
-    vectors: Sequence[Mapping[str, NDArray[np.float32]]] | None = None,
-) -> NDArray[np.float32]:
-    """(m,) best score of each image with its own artist, and every equal picture, hidden: what no copy reaches.
+def best_matches(index: CopyIndex, asked: Sequence[Asked]) -> list[Found | None]:
+    """The best alignment of each image, None where nothing aligns; in as many processes as there are cores.
 
-    `images` may be small pictures of what `features` were extracted from. 0 where nothing aligns. Calibrates claims
-    about images like these only.
+    An image may be a small picture of what its features were extracted from.
     """
-
-    asked = [(images[at], features[at], hidden[at], vectors[at] if vectors else None) for at in range(len(images))]
-    return np.array(list(in_processes(os.cpu_count() or 1, _BestOf(index), asked)), np.float32)
+    return list(in_processes(os.cpu_count() or 1, _BestOf(index), asked))
 
 
 @dataclass(frozen=True)
 class _BestOf:
-    """The best score of one image among the works that are not hidden."""
+    """The best alignment of one image among the works that are not hidden."""
 
     index: CopyIndex
 
-    def __call__(self, asked: Asked) -> float:
+    def __call__(self, asked: Asked) -> Found | None:
         image, seen, hidden, vectors = asked
         found = self.index.find(image, vectors, seen=seen, hidden=hidden, most=1)
-        return found[0].score if found else 0.0
+        return found[0] if found else None
 
 
 def _best(scores: NDArray[np.floating], most: int) -> list[int]:

@@ -97,7 +97,7 @@ class _Rate:
     @classmethod
     def of(cls, kept: NullScores, what: str) -> "_Rate":
         null = kept.null()
-        return cls(null, None if null is None else _note(kept.method, null, what))
+        return cls(null, None if null is None else _note(kept, null, what))
 
 
 @dataclass(frozen=True)
@@ -459,15 +459,17 @@ def _not_exhaustive(index: IvfIndex) -> str:
     return f"{said} {measured}"
 
 
-def _note(method: str, null: Null, what: str) -> CalibrationNote:
+def _note(kept: NullScores, null: Null, what: str) -> CalibrationNote:
     """What an error rate rests on, in a sentence."""
     by = f" by {null.artists} artists" if null.artists else ""
     source = f"{null.n} works{by}, each with its own artist left out"
-    if method == BACKGROUND:
+    if kept.twice:
+        source += f" ({kept.twice} that stand there under two artists were not asked)"
+    if kept.method == BACKGROUND:
         source = f"{null.n} works{by} who are not in the collection"
     return CalibrationNote(
         n=null.n,
-        method=method,
+        method=kept.method,
         smallest_p=null.smallest_p,
         text=(
             f"p is the part of {source}, that {what}. It holds for images like those; "

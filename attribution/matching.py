@@ -33,6 +33,7 @@ SIZES, ANGLES = np.log(1.6), 30.0
 FEWEST = 4
 LEAST_AGREEMENT, LEAST_RARITY, SURE = 0.3, 6.0, 0.97  # below: nothing to correct; above: no need
 LARGEST, MOST_SHEAR = 12.0, 2.2
+ONE_PICTURE, BEYOND_PIXELS, ALIKE = 100.0, 300.0, 0.9  # rarity, and agreement; see `Alignment.is_one_picture`
 RARE, RARITY, SAME, MOST_DISAGREEMENT = 20.0, 40.0, 50.0, 0.4  # chosen on emoji, see benchmarks/RESULTS.md
 
 
@@ -59,6 +60,17 @@ class Alignment:
     mirrored: bool
     of_image: NDArray[np.float32]
     of_work: NDArray[np.float32]
+
+    @property
+    def is_one_picture(self) -> bool:
+        """Whether one shows the other, or a part of it, so plainly that no error rate is asked.
+
+        Calibration needs it: what stands twice in a collection is no image that copies nothing. The bounds lie far from
+        what was seen of works that are not: between eight painters no pair of 445 paintings has a rarity above 26. They
+        are not for a finding: copies that are hard to see stay below them.
+        """
+        alike = self.agreement >= ALIKE and self.disagreement <= MOST_DISAGREEMENT
+        return self.rarity >= BEYOND_PIXELS or (self.rarity >= ONE_PICTURE and alike)
 
 
 def pairs(image: LocalFeatures, work: LocalFeatures) -> tuple[NDArray[np.intp], NDArray[np.float32]]:

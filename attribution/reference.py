@@ -91,6 +91,23 @@ class Compared:
             features=features,
         )
 
+    def only(self, kept: NDArray[np.bool_]) -> "Compared":
+        """The works that `kept` (n,) says, in the same order; their codes are numbered anew."""
+        if kept.all():
+            return self
+        rows = np.flatnonzero(kept).tolist()
+        return Compared(
+            tuple(self.works[row] for row in rows),
+            artists=codes(self.artists[kept].tolist()),
+            groups=codes(self.groups[kept].tolist()),
+            pictures=codes(self.pictures[kept].tolist()),
+            vectors={
+                name: each[kept] if isinstance(each, np.ndarray) else each.only(kept)
+                for name, each in self.vectors.items()
+            },
+            features=None if self.features is None else [self.features[row] for row in rows],
+        )
+
     def of_axis(self, encoders: Mapping[str, Encoder], axis: str) -> dict[str, Rows]:
         """The vectors in memory of the encoders that are evidence for one axis."""
         return {

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 CALIBRATION_DOMAIN = b"lawful-ledger/calibration-inputs/1\n"
-CALIBRATION_RECIPE = "3"  # raised whenever another engine would fit the same works otherwise
+CALIBRATION_RECIPE = "4"  # raised whenever another engine would fit the same works otherwise
 SNAPSHOT_DOMAIN = b"lawful-ledger/snapshot/1\n"
 ENCODER_FIELDS = ("name", "revision", "weights_sha256", "licence")
 
