@@ -1,8 +1,8 @@
 """The pictures of the pages in docs/images: `python -m benchmarks.screenshots [FOLDER]`, FOLDER being `lawful demo`'s.
 
-Plays the demo, so that whatever the pages show was made, measured and decided by the ledger itself; then an artist of
-the collection claims that the image imitates their style, and Chromium takes the pictures. Look at them before
-committing.
+Plays the demo, so that whatever the pages show was made, measured and decided by the ledger itself; then somebody hands
+in a part of a work as theirs, its artist claims that it copies the work, and Chromium takes the pictures. Look at them
+before committing.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 from ledger.claims.opening import Wish, open_claim
+from ledger.client import Ledger
 from ledger.commands.frame import Invocation
 from ledger.database.tables.works import Artist, Work
 from ledger.demo import demo
@@ -40,13 +41,23 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-def claimed(folder: Path, url: str, record_id: str) -> str:
-    """The address of a claim on the record that the demo's worker has decided."""
+def claimed(folder: Path, url: str) -> str:
+    """The address of a claim, decided by the demo's worker, on a stamped part of a work."""
     with open_runtime(Invocation(folder / "ledger", ()).settings()) as runtime:
         with runtime.sessions() as session:
-            work_id = session.scalars(sa.select(Work.id).join(Artist).where(Artist.name == ARTIST)).first()
+            works = sa.select(Work).join(Artist).where(Artist.name == ARTIST).order_by(Work.title)
+            work = session.scalars(works).first()
+        assert work is not None
+        with Image.open(folder / "collection" / ARTIST / work.source.rpartition("/")[2]) as picture:
+            part = picture.convert("RGB").resize((400, 400)).crop((60, 40, 360, 330))
+        with Ledger(url, api_key=(folder / "ledger" / "demo-api-key").read_text().strip()) as ledger:
+            stamped = ledger.stamp(part, model="somebody's")
         wish = Wish(
-            kind="style", claimant=ARTIST, about=uuid.UUID(record_id), work_id=work_id, words="These are my colours."
+            kind="copies",
+            claimant=ARTIST,
+            about=uuid.UUID(stamped.record["id"]),
+            work_id=work.id,
+            words="This is a part of mine.",
         )
         claim_id = open_claim(runtime, wish, identity_id=None)
     for _ in range(DECIDED_WITHIN_S):
@@ -80,12 +91,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=Path("demo"))
     options = parser.parse_args()
     with demo(options.folder, Invocation(None, ()), print) as summary, chromium() as browser:
-        claim = claimed(options.folder, summary.url, summary.record["id"])
+        claim = claimed(options.folder, summary.url)
         take(browser, summary.url, "page-check", DESK)
         take(browser, summary.page, "page-record", (DESK[0], 1150))
         take(browser, summary.page, "page-record-phone", PHONE, "dark")
         take(browser, f"{summary.url}/log", "page-log", DESK)
-        take(browser, summary.url + claim, "page-claim", DESK)
+        take(browser, summary.url + claim, "page-claim", (DESK[0], 1020))
 
 
 if __name__ == "__main__":
