@@ -52,10 +52,11 @@ sbom: $(VENV)/.ready
 
 # What is committed, dated by its commit: the same commit and pins give the same bytes.
 wheel: $(VENV)/.ready
-	rm -rf build/wheel && mkdir -p build/wheel $(DIST)
-	git archive HEAD | tar -x --no-same-permissions -C build/wheel
-	umask 022 && chmod -R go=u-w build/wheel && SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
-	  $(BIN)/uv build --wheel --no-build-isolation --python $(BIN)/python -o $(DIST) build/wheel
+	mkdir -p $(DIST) && rm -rf $(DIST)/source && mkdir $(DIST)/source
+	git archive HEAD | tar -x --no-same-permissions -C $(DIST)/source
+	umask 022 && chmod -R go=u-w $(DIST)/source && SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
+	  $(BIN)/uv build --wheel --no-build-isolation --python $(BIN)/python -o $(DIST) $(DIST)/source
+	rm -rf $(DIST)/source
 
 # torch goes first and alone, by pip: it alone comes from an index of its own, and pip only warns when that is out of
 # reach. uv installs the rest five times faster than pip would.
