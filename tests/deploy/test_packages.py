@@ -20,7 +20,7 @@ from .deployed import DEPLOY, ROOT
 PACKAGES = DEPLOY / "packages"
 SHIPPED = ["attribution", "ledger", "migrations", "models"]
 FOR_READERS = {"models/atelier/README.md", "models/atelier/samples.png"}
-pytestmark = pytest.mark.xdist_group("packages")
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("packages")]
 
 
 def python(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":

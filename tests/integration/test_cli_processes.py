@@ -22,7 +22,7 @@ from models.images import encode_png
 from .conftest import picture
 from .small_networks import save_open
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 PATIENCE = 120.0  # seconds; a loaded machine takes its time to import torch
 
 

@@ -32,7 +32,7 @@ def summary(folder: Path) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_demo_shows_what_happens_to_copies_and_ends_by_itself(tmp_path: Path) -> None:
     done = demo(tmp_path)
     assert done.returncode == 0, done.stderr
@@ -80,7 +80,7 @@ def test_the_demo_shows_what_happens_to_copies_and_ends_by_itself(tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_demo_runs_again_in_the_same_folder(tmp_path: Path) -> None:
     summaries = []
     for _ in range(2):
