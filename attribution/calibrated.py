@@ -36,32 +36,32 @@ MOST_COPY_QUERIES = 1000  # a tenth of a second each; 999 are enough for p = 0.0
 
 
 class NullScores(msgspec.Struct, frozen=True):
-    """Null scores as bytes (`Null.to_bytes`), or the reason why there are none. `twice`: how many works were left out
-    because they stand in the collection under two artists."""
+    """Null scores as bytes (`Null.to_bytes`), or the reason why there are none."""
 
     method: str
     scores: bytes = b""
     artists: int | None = None
     reason: str | None = None
-    twice: int = 0
 
     @classmethod
-    def of(cls, method: str, null: Null | str, twice: int = 0) -> "NullScores":
+    def of(cls, method: str, null: Null | str) -> "NullScores":
         if isinstance(null, str):
             return cls(method, reason=null)
-        return cls(method, null.to_bytes(), null.artists, twice=twice if method == OWN else 0)
+        return cls(method, null.to_bytes(), null.artists)
 
     def null(self) -> Null | None:
         return None if self.reason is not None else Null.from_bytes(self.scores, self.artists)
 
 
 class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
-    """The artefact. `neighbours` by encoder name; `style` is None where `style_null.reason` says why."""
+    """The artefact. `neighbours` by encoder name; `style` is None where `style_null.reason` says why. `twice`: how many
+    works were left out because they stand in the collection under two artists."""
 
     recipe: str = CALIBRATION_RECIPE
     works: int
     artists: int
     background_works: int
+    twice: int
     neighbours: dict[str, NullScores]
     style: StyleModel | None
     style_null: NullScores
@@ -90,35 +90,31 @@ def calibrate(encoders: Mapping[str, Encoder], reference: Reference, background:
     own = Compared.of(reference, encoders)
     apart = Compared.of(background, encoders)
     copies, twice = _copies(own, apart, reference, background, encoders)
-    once, left_out = own.only(~twice), int(twice.sum())
-    style_model, style_null = _style(once, left_out, apart, reference, background, encoders)
+    once = own.only(~twice)
+    style_model, style_null = _style(once, apart, reference, background, encoders)
     return Calibrated(
         works=len(own.works),
         artists=int(own.artists.max(initial=-1)) + 1,
         background_works=len(apart.works),
-        neighbours={name: _neighbours(name, once, left_out, apart) for name in own.vectors},
+        twice=int(twice.sum()),
+        neighbours={name: _neighbours(name, once, apart) for name in own.vectors},
         style=style_model,
         style_null=style_null,
         copy_null=copies,
     )
 
 
-def _neighbours(name: str, own: Compared, twice: int, apart: Compared) -> NullScores:
+def _neighbours(name: str, own: Compared, apart: Compared) -> NullScores:
     vectors = own.vectors[name]
     if name in apart.vectors:
         null = neighbours.against_background(vectors, apart.vectors[name], apart.artists)
         return NullScores.of(BACKGROUND, null)
     ids = [work.id for work in own.works]
-    return NullScores.of(OWN, neighbours.leave_artist_out(vectors, ids, own.artists, own.pictures), twice)
+    return NullScores.of(OWN, neighbours.leave_artist_out(vectors, ids, own.artists, own.pictures))
 
 
 def _style(
-    own: Compared,
-    twice: int,
-    apart: Compared,
-    reference: Reference,
-    background: Reference | None,
-    encoders: Mapping[str, Encoder],
+    own: Compared, apart: Compared, reference: Reference, background: Reference | None, encoders: Mapping[str, Encoder]
 ) -> tuple[StyleModel | None, NullScores]:
     vectors = own.of_axis(encoders, "style")
     others = apart.of_axis(encoders, "style")
@@ -133,7 +129,7 @@ def _style(
     model = style_fitting.fit_style(*works, poor=_poor(own, reference, used), background=around)
     if isinstance(model, str):
         return None, NullScores(method, reason=model)
-    return model, NullScores.of(method, style_fitting.null(*works, model, background=around), twice)
+    return model, NullScores.of(method, style_fitting.null(*works, model, background=around))
 
 
 def _poor(compared: Compared, reference: Reference, encoders: Mapping[str, Encoder]) -> PoorCopies:
@@ -147,22 +143,21 @@ def _copies(
 ) -> tuple[NullScores, NDArray[np.bool_]]:
     """The null of the copy axis, and (n,) which works are left out of calibration for standing there twice: none where
     a background is asked instead."""
-    with_background = background is not None and len(apart.works) > 0 and apart.features is not None
+    asked = background if apart.works and apart.features is not None else None
     twice = np.zeros(len(own.works), np.bool_)
-    if not with_background:
+    if asked is None:
         twice = copy_null.same_pixels_twice(own.artists, own.pictures)
     if own.features is None:
         return NullScores(OWN, reason="the collection was indexed without local features"), twice
-    if with_background:
-        assert background is not None
+    if asked is not None:
         index = copy_index(own, encoders, reference.cache)
-        scores, rows = copy_null.against_background(index, _queries(apart, background, encoders))
+        scores, rows = copy_null.against_background(index, _queries(apart, asked, encoders))
         return _copy_scores(BACKGROUND, scores, apart.artists[rows]), twice
     if len(np.unique(own.artists)) < 2:
         return NullScores(OWN, reason="all works are by one artist, and an error rate needs at least two"), twice
     index, queries = copy_index(own, encoders, reference.cache), _queries(own, reference, encoders)
     scores, rows, twice = copy_null.against_itself(index, queries, own.artists, twice)
-    return _copy_scores(OWN, scores, own.artists[rows], int(twice.sum())), twice
+    return _copy_scores(OWN, scores, own.artists[rows]), twice
 
 
 def _queries(compared: Compared, reference: Reference, encoders: Mapping[str, Encoder]) -> list[copy_null.Query]:
@@ -175,12 +170,12 @@ def _queries(compared: Compared, reference: Reference, encoders: Mapping[str, En
     ]
 
 
-def _copy_scores(method: str, scores: Rows, artists: NDArray[np.int64], twice: int = 0) -> NullScores:
+def _copy_scores(method: str, scores: Rows, artists: NDArray[np.int64]) -> NullScores:
     if len(scores) < MIN_WORKS:
         return NullScores(
             method, reason=f"{len(scores)} works are too few to state an error rate; at least {MIN_WORKS} are needed"
         )
-    return NullScores.of(method, Null.of(scores, artists=len(np.unique(artists))), twice)
+    return NullScores.of(method, Null.of(scores, artists=len(np.unique(artists))))
 
 
 def copy_index(compared: Compared, encoders: Mapping[str, Encoder], cache: Path | None) -> CopyIndex:

@@ -12,12 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from attribution.copies import CopyIndex, best_matches
+from attribution.copies import Asked, CopyIndex, Found, best_matches
 from attribution.features import LocalFeatures
-from attribution.reference import Pixels
-
-Codes = NDArray[np.int64]
-Rows = NDArray[np.float32]
+from attribution.reference import Pixels, Rows
+from attribution.whitening import Codes
 
 
 class Query(NamedTuple):
@@ -27,6 +25,9 @@ class Query(NamedTuple):
     pixels: Pixels
     features: LocalFeatures
     vectors: Mapping[str, Rows]
+
+    def asked(self, hidden: NDArray[np.bool_] | None) -> Asked:
+        return self.pixels, self.features, hidden, self.vectors
 
 
 def same_pixels_twice(artists: Codes, pictures: Codes) -> NDArray[np.bool_]:
@@ -43,27 +44,29 @@ def against_itself(
     where nothing aligns, their rows, and (n,) which works do: those of `twice` and all that were found besides.
     """
     twice = twice.copy()
-    best: dict[int, tuple[float, int]] = {}  # query → score and row
+    best: dict[int, Found | None] = {}  # by query
     asked = _left(range(len(queries)), queries, twice)
     while asked:
         hidden = [twice | (artists == artists[queries[at].row]) for at in asked]
-        found = best_matches(index, [(queries[at].pixels, queries[at].features, away, queries[at].vectors)
-                                     for at, away in zip(asked, hidden, strict=True)])  # fmt: skip
+        found = best_matches(index, [queries[at].asked(away) for at, away in zip(asked, hidden, strict=True)])
         for at, match in zip(asked, found, strict=True):
-            best[at] = (match.score, match.row) if match is not None else (0.0, -1)
+            best[at] = match
             if match is not None and match.alignment.is_one_picture:
                 twice[[match.row, queries[at].row]] = True
-        asked = _left((at for at, (_, row) in best.items() if row >= 0 and twice[row]), queries, twice)
+        asked = _left((at for at, match in best.items() if match is not None and twice[match.row]), queries, twice)
     kept = _left(range(len(queries)), queries, twice)
-    return np.array([best[at][0] for at in kept], np.float32), [queries[at].row for at in kept], twice
+    return _scores([best[at] for at in kept]), [queries[at].row for at in kept], twice
 
 
 def against_background(index: CopyIndex, queries: Sequence[Query]) -> tuple[Rows, list[int]]:
     """Each background work against the collection: scores (m,) and rows of those that do not stand in it after all."""
-    found = best_matches(index, [(each.pixels, each.features, None, each.vectors) for each in queries])
+    found = best_matches(index, [each.asked(None) for each in queries])
     kept = [at for at, match in enumerate(found) if match is None or not match.alignment.is_one_picture]
-    scores = [0.0 if (match := found[at]) is None else match.score for at in kept]
-    return np.array(scores, np.float32), [queries[at].row for at in kept]
+    return _scores([found[at] for at in kept]), [queries[at].row for at in kept]
+
+
+def _scores(matches: Sequence[Found | None]) -> Rows:
+    return np.array([0.0 if match is None else match.score for match in matches], np.float32)
 
 
 def _left(places: Iterable[int], queries: Sequence[Query], twice: NDArray[np.bool_]) -> list[int]:

@@ -95,9 +95,10 @@ class _Rate:
     note: CalibrationNote | None
 
     @classmethod
-    def of(cls, kept: NullScores, what: str) -> "_Rate":
+    def of(cls, kept: NullScores, what: str, calibrated: Calibrated | None) -> "_Rate":
         null = kept.null()
-        return cls(null, None if null is None else _note(kept, null, what))
+        twice = calibrated.twice if calibrated else 0
+        return cls(null, None if null is None else _note(kept.method, null, what, twice))
 
 
 @dataclass(frozen=True)
@@ -245,7 +246,7 @@ class Engine:
         if null.reason is not None:
             self._reasons["copy"] = null.reason
         assert self.reference is not None
-        return copy_index(compared, self.encoders, self.reference.cache), _Rate.of(null, COPIED)
+        return copy_index(compared, self.encoders, self.reference.cache), _Rate.of(null, COPIED, self._calibrated)
 
     def _found_copies(self, pixels: Pixels) -> list[Found]:
         if self._copies is None:
@@ -303,7 +304,7 @@ class Engine:
         if null.reason is not None:
             self._reasons["style"] = null.reason
         model = self._calibrated.style if self._calibrated else None
-        rate = _Rate.of(null, RESEMBLED)
+        rate = _Rate.of(null, RESEMBLED, self._calibrated)
         vectors = compared.of_axis(self.encoders, "style")
         if model is None:
             return None, rate
@@ -367,7 +368,8 @@ class Engine:
         kept = kept or _uncalibrated()
         if kept.reason is not None and "content" in self.encoders[name].axes:
             self._reasons.setdefault("content", kept.reason)
-        return _Nearest(self.encoders[name], index_over(self._compared.vectors[name]), _Rate.of(kept, CAME_NEAR))
+        rate = _Rate.of(kept, CAME_NEAR, self._calibrated)
+        return _Nearest(self.encoders[name], index_over(self._compared.vectors[name]), rate)
 
     def _neighbours(self, axis: _Nearest, query: Rows) -> NeighbourAxis:
         found = neighbours.nearest(axis.index, axis.rate.null, query[0], NEAREST)
@@ -459,17 +461,17 @@ def _not_exhaustive(index: IvfIndex) -> str:
     return f"{said} {measured}"
 
 
-def _note(kept: NullScores, null: Null, what: str) -> CalibrationNote:
+def _note(method: str, null: Null, what: str, twice: int) -> CalibrationNote:
     """What an error rate rests on, in a sentence."""
     by = f" by {null.artists} artists" if null.artists else ""
     source = f"{null.n} works{by}, each with its own artist left out"
-    if kept.twice:
-        source += f" ({kept.twice} that stand there under two artists were not asked)"
-    if kept.method == BACKGROUND:
+    if twice:
+        source += f" ({twice} that stand there under two artists were not asked)"
+    if method == BACKGROUND:
         source = f"{null.n} works{by} who are not in the collection"
     return CalibrationNote(
         n=null.n,
-        method=kept.method,
+        method=method,
         smallest_p=null.smallest_p,
         text=(
             f"p is the part of {source}, that {what}. It holds for images like those; "

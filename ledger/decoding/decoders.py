@@ -84,12 +84,9 @@ class Decoders:
 
     def start(self, count: int = 1) -> None:
         """Have `count` decoders running and do not wait for them: the first files then do not pay for the start."""
-        for idle in [self._idle.get() for _ in range(count)]:
-            child = idle
-            try:
-                child = idle or self._started()
-            finally:
-                self._idle.put(child)
+        with contextlib.ExitStack() as taken:
+            for _ in range(count):
+                taken.enter_context(self._child())
 
     def close(self) -> None:
         """End all decoders. Whoever waits for one gets `decoder_lost`."""

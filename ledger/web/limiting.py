@@ -11,6 +11,7 @@ from litestar.concurrency import sync_to_thread
 from litestar.datastructures import MutableScopeHeaders
 from litestar.enums import ScopeType
 from litestar.exceptions import TooManyRequestsException
+from litestar.middleware.rate_limit import get_remote_address
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -40,7 +41,7 @@ class RateLimit(NamedTuple):
 def visitor(request: AnyRequest) -> str:
     """The address that connects, or that a proxy of the setting `proxies` hands on; of IPv6 the /64 it stands in, since
     whoever has one address there has them all (RFC 6177). What is no address counts as it is written."""
-    host = request.client.host if request.client else "127.0.0.1"
+    host = get_remote_address(request)
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
