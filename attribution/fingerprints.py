@@ -15,9 +15,8 @@ import pdqhash
 from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
-from models.images import CANONICAL
+from models.images import pixel_sha256
 
-PIXELS_DOMAIN = b"lawful-ledger/pixels/" + CANONICAL.encode() + b"\0"
 ISCC_BITS = 256
 ISCC_SIDE = 32
 PDQ_SIDE = 512
@@ -50,14 +49,6 @@ def fingerprint(data: bytes, pixels: NDArray[np.uint8]) -> Fingerprints:
         width=pixels.shape[1],
         height=pixels.shape[0],
     )
-
-
-def pixel_sha256(pixels: NDArray[np.uint8]) -> bytes:
-    """Return SHA-256 over "lawful-ledger/pixels/rgb8/1" NUL, u32be width, u32be height, and the pixels' bytes."""
-    height, width = pixels.shape[:2]
-    digest = hashlib.sha256(PIXELS_DOMAIN + width.to_bytes(4, "big") + height.to_bytes(4, "big"))
-    digest.update(np.ascontiguousarray(pixels).data)
-    return digest.digest()
 
 
 def instance_code(data: bytes) -> str:

@@ -167,8 +167,7 @@ class Ledger:
             return self._records(iscc=what)
         if isinstance(what, str) and len(what) == 64 and not set(what.lower()) - set("0123456789abcdef"):
             return self._records(file_sha256=what) or self._records(pixel_sha256=what)
-        from attribution.fingerprints import pixel_sha256
-        from models.images import decode
+        from models.images import decode, pixel_sha256
 
         data = encoded(what)
         return self._records(file_sha256=hashlib.sha256(data).hexdigest()) or self._records(

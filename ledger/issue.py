@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from attribution.evidence import Evidence
-from attribution.fingerprints import Fingerprints, bits, instance_code, iscc_bits, pixel_sha256
+from attribution.fingerprints import Fingerprints, bits, instance_code, iscc_bits
 from ledger import crediting, jobs, requests
 from ledger.abandonment import locked, refuse_blocked
 from ledger.artists import webhooks
@@ -44,6 +44,7 @@ from ledger.lookup import PDQ_QUALITY
 from ledger.reports.announced import announcements
 from ledger.reports.build import build_report, credential_request
 from ledger.runtime import Runtime
+from models.images import pixel_sha256
 
 RECORD = "lawful-ledger/record/1"
 ISSUED = "lawful-ledger/issued/1"

@@ -92,12 +92,11 @@ def train_head_on_source(
     """
     import numpy as np
 
-    from attribution.fingerprints import pixel_sha256
     from attribution.training import train
     from ledger.examiner import model_config
     from ledger.sources import list_works
     from models.errors import ImageError
-    from models.images import Limits, decode
+    from models.images import Limits, decode, pixel_sha256
     from models.networks import encoder_key
     from models.registry import load_encoders
 

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from structlog.contextvars import bound_contextvars
 
 from attribution.fingerprints import fingerprint
-from ledger import issue, jobs, limits, tracing, verifications, verify
+from ledger import issue, jobs, limits, tracing, training_sets, verifications, verify
 from ledger.abandonment import abandon, failure
 from ledger.artists import enrolling, webhooks
 from ledger.claims import deciding, identities, replies
@@ -108,6 +108,8 @@ class Worker:
             examined = self.examiner.examine(made.pixels, found, stages.reached)
             stages.reached("examined")
             model = asdict(generator.info)
+            if (snapshot := examined.evidence.snapshot) is not None and snapshot.digest is not None:
+                training_sets.declare(self.runtime, model, generator.learned_from, snapshot.digest)
             produced = issue.Produced(
                 data,
                 "image/png",

@@ -15,12 +15,22 @@ from diffusers import DiffusionPipeline
 from numpy.typing import NDArray
 
 from models.errors import NetworkError, PromptError
+from models.learned_from import LEARNED_FROM, read_learned_from
 from models.loading import LOW_MEMORY, call_defaults, device_for, dtype_for, locate, reading
 from models.networks import NetworkInfo
 
 INDEX = "model_index.json"
 # A pipeline's parts lie one folder deep; single-file copies of the weights beside them are not fetched.
-PIPELINE_FILES = (INDEX, "lawful.json", "README.md", "*/*.json", "*/*.safetensors", "*/*.txt", "*/*.model")
+PIPELINE_FILES = (
+    INDEX,
+    "lawful.json",
+    LEARNED_FROM,
+    "README.md",
+    "*/*.json",
+    "*/*.safetensors",
+    "*/*.txt",
+    "*/*.model",
+)
 MAX_SIDE = 2048
 MAX_STEPS = 200
 MAX_GUIDANCE = 30.0
@@ -62,14 +72,17 @@ class GeneratedImage:
 
 
 class Generator:
-    """A loaded pipeline. Not for several threads at once.
+    """A loaded pipeline. Not for several threads at once. `learned_from`: as in `models.learned_from`.
 
     The same prompt, seed and numbers give the same pixels on the same machine and library versions, not on others.
     """
 
-    def __init__(self, pipeline: Any, info: NetworkInfo, defaults: CallDefaults) -> None:
+    def __init__(
+        self, pipeline: Any, info: NetworkInfo, defaults: CallDefaults, learned_from: tuple[str, ...] | None = None
+    ) -> None:
         self.info = info
         self.defaults = defaults
+        self.learned_from = learned_from
         self._pipeline = pipeline
         self._accepts = frozenset(inspect.signature(pipeline.__call__).parameters)
 
@@ -97,7 +110,8 @@ class Generator:
             )
         pipeline.set_progress_bar_config(disable=True)
         _place(pipeline, place, offload)
-        return cls(pipeline, checkpoint.info(), _defaults(pipeline, checkpoint.folder))
+        defaults, learned_from = _defaults(pipeline, checkpoint.folder), read_learned_from(checkpoint.folder)
+        return cls(pipeline, checkpoint.info(), defaults, learned_from)
 
     @property
     def pipeline(self) -> Any:

@@ -18,6 +18,7 @@ profiles on LittleCMS's: that is why Pillow is pinned. Equal pixels prove equal 
 that two lossy files differ.
 """
 
+import hashlib
 import io
 import threading
 import warnings
@@ -36,6 +37,7 @@ from models.containers import Container, read_container, truncated, unreadable
 from models.errors import ImageError
 
 CANONICAL = "rgb8/1"
+PIXELS_DOMAIN = b"lawful-ledger/pixels/" + CANONICAL.encode() + b"\0"
 PREVIEW_SIDE = 512
 SAME_COLOUR = 2
 GRID = 17
@@ -256,3 +258,11 @@ def _moves_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
         probe = Image.fromarray(steps[np.newaxis])
     after = np.asarray(transform.apply(probe))
     return bool(np.abs(after.astype(np.int16) - before.astype(np.int16)).max() <= SAME_COLOUR)
+
+
+def pixel_sha256(pixels: NDArray[np.uint8]) -> bytes:
+    """Return SHA-256 over "lawful-ledger/pixels/rgb8/1" NUL, u32be width, u32be height, and the pixels' bytes."""
+    height, width = pixels.shape[:2]
+    digest = hashlib.sha256(PIXELS_DOMAIN + width.to_bytes(4, "big") + height.to_bytes(4, "big"))
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.digest()

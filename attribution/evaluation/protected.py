@@ -13,9 +13,10 @@ from attribution.engine import Engine
 from attribution.evaluation.asking import Pictures
 from attribution.evaluation.dataset import Item, Pixels
 from attribution.evidence import to_json
-from attribution.fingerprints import fingerprint, pixel_sha256
+from attribution.fingerprints import fingerprint
 from attribution.reference import Reference
 from attribution.snapshot import ReferenceWork
+from models.images import pixel_sha256
 from models.networks import Encoder
 
 

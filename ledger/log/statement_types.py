@@ -260,6 +260,20 @@ class Snapshot(Described, tag="lawful-ledger/snapshot/1"):
     created_at: Time
 
 
+class Trained(Described, tag="lawful-ledger/trained/1"):
+    """By the list that came with them, these weights learned from `works` works, some of which stand in this snapshot.
+
+    `digest` is SHA-256 of that list: the pixel digest of each work in hex, sorted, each ended by a line feed.
+    """
+
+    model: Network
+    works: Count
+    digest: PublicDigest
+    snapshot: PublicDigest
+    works_in_snapshot: Count
+    created_at: Time
+
+
 class Grant(Described, tag="lawful-ledger/grant/1"):
     """One grant of one work changed; by a role, never by a name."""
 
@@ -405,9 +419,9 @@ class Declaration(Described, tag="lawful-ledger/declaration/1"):
 
 
 TYPES: tuple[type[Described], ...] = (
-    Genesis, Keys, WitnessPolicy, Override, Record, Issued, Abandoned, Blocked, Erased, Verification, Snapshot, Grant,
-    ArtistLinked, ApiKey, SubmitterKey, SubmitterKeyRevoked, ClaimOpened, ClaimExamined, ClaimDecided, ClaimAnswered,
-    ClaimAppealed, ClaimClosed, ClaimWithdrawn, Declaration
+    Genesis, Keys, WitnessPolicy, Override, Record, Issued, Abandoned, Blocked, Erased, Verification, Snapshot, Trained,
+    Grant, ArtistLinked, ApiKey, SubmitterKey, SubmitterKeyRevoked, ClaimOpened, ClaimExamined, ClaimDecided,
+    ClaimAnswered, ClaimAppealed, ClaimClosed, ClaimWithdrawn, Declaration
 )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON {ORDINARY} TO lawful_app;
 GRANT USAGE, SELECT ON SEQUENCE procrastinate_jobs_id_seq, procrastinate_events_id_seq,
     procrastinate_periodic_defers_id_seq, procrastinate_workers_id_seq TO lawful_app;
 GRANT SELECT, INSERT, DELETE ON log_outbox TO lawful_app;
-GRANT SELECT, INSERT ON {LOG}, claim_steps TO lawful_app;
+GRANT SELECT, INSERT ON {LOG}, claim_steps, training_statements TO lawful_app;
 GRANT SELECT ON log_witnessed_heads TO lawful_app;
 """
 

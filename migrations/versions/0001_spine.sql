@@ -142,6 +142,16 @@ CREATE TABLE snapshots (
 );
 CREATE INDEX snapshots_newest ON snapshots (collection_id, created_at);
 
+CREATE TABLE training_statements (
+    weights_sha256  bytea NOT NULL,
+    snapshot        bytea NOT NULL,
+    leaf_hash       bytea NOT NULL,
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (weights_sha256, snapshot),
+    CONSTRAINT weights_sha256_is_32_bytes CHECK (octet_length(weights_sha256) = 32),
+    CONSTRAINT snapshot_is_32_bytes CHECK (octet_length(snapshot) = 32)
+);
+
 -- What is recorded.
 
 CREATE TABLE records (

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from attribution.fingerprints import pixel_sha256
 from ledger.claims import on_record
 from ledger.claims.facts import Sighting
 from ledger.database.tables.records import Record
 from ledger.log.timestamps import Timestamps
 from ledger.runtime import Runtime
 from ledger.tampering import strip
-from models.images import decode
+from models.images import decode, pixel_sha256
 
 from .http_ledger import generated, png, stamped
 from .timestamp_authority import needs_openssl, running_authority

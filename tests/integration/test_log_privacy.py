@@ -24,7 +24,7 @@ import ledger
 from attribution.evidence import Evidence, Identity, Match
 from attribution.fingerprints import fingerprint
 from attribution.gate import GatePolicy, decide
-from ledger import api_keys, erasure, grants, issue, submissions
+from ledger import api_keys, erasure, grants, issue, submissions, training_sets
 from ledger.abandonment import abandon
 from ledger.claims import replies
 from ledger.database.tables.log import LogEntry, LogOutbox
@@ -62,6 +62,8 @@ PUBLIC = {
     "Network.weights_sha256": "of a network's weights, which are no person's",
     "Record.snapshot": "over all works of a collection together; names and titles do not enter it",
     "Blocked.snapshot": "over all works of a collection together; names and titles do not enter it",
+    "Trained.snapshot": "over all works of a collection together; names and titles do not enter it",
+    "Trained.digest": "over all works that a generator learned from, a list that is published with its weights",
     "Snapshot.digest": "over all works of a collection together; names and titles do not enter it",
     "ClaimExamined.snapshot": "over all works of a collection together, as in its own entry",
     "Snapshot.calibration": "over scores of all works together, and what was fitted to them",
@@ -158,11 +160,13 @@ def everything_done(runtime: Runtime, folder: Path) -> dict[str, bytes]:
     files = folder_of_works(folder / "works", artists=1, works=2)
     (files / "artist 0").rename(files / NAME)
     (files / NAME / "0.png").rename(files / NAME / f"{NAME} at the window.png")
-    run(runtime, files, name=f"{NAME}'s works")
+    indexed = run(runtime, files, name=f"{NAME}'s works")
     with runtime.sessions() as session:
         work, shown = session.scalars(sa.select(Work).order_by(Work.id)).all()[:2]
     grants.change_grants(runtime, [work.id], {"name": False}, by_role="artist")
 
+    model = {"name": "drawer", "revision": "1", "weights_sha256": "ab" * 32, "licence": "none"}
+    training_sets.declare(runtime, model, [work.pixel_sha256.hex(), "ff" * 32], indexed.snapshot or "")
     generation = accept(runtime, PROMPT, key=NAME)
     issue.sign(runtime, generation, produced())
     issue.finish(runtime, generation)

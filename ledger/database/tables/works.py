@@ -114,6 +114,17 @@ class Calibration(Base):
     created_at: Mapped[dt.datetime] = created()
 
 
+class TrainingStatement(Base):
+    """That the log says what these weights learned from, beside this snapshot: said once of each pair."""
+
+    __tablename__ = "training_statements"
+    __table_args__ = (length_check("weights_sha256"), length_check("snapshot"))
+    weights_sha256: Mapped[bytes] = mapped_column(primary_key=True)
+    snapshot: Mapped[bytes] = mapped_column(primary_key=True)
+    leaf_hash: Mapped[bytes]
+    created_at: Mapped[dt.datetime] = created()
+
+
 class Snapshot(Base):
     """A collection frozen at a moment, named by its digest; `encoders` maps name → NetworkInfo as indexed.
 

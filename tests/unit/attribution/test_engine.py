@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from attribution.calibrated import Calibrated, calibrate
 from attribution.engine import Engine
 from attribution.evidence import PROTECTED_WORK, PROTECTED_WORKS, Evidence, StyleAxis, from_json, to_json
-from attribution.fingerprints import fingerprint, pixel_sha256
+from attribution.fingerprints import fingerprint
 from attribution.reference import Reference
 from attribution.snapshot import ReferenceWork, snapshot_digest
 from models.errors import NetworkError
 from models.head_training import train_head
-from models.images import encode_png
+from models.images import encode_png, pixel_sha256
 from models.networks import Axis, NetworkInfo, encoder_key
 
 MANY = 20  # artists: enough to tell at 1 in 100 how far a further one may reach

@@ -13,12 +13,12 @@ from attribution.calibrated import calibrate, copy_index
 from attribution.engine import Engine, Examined
 from attribution.evidence import CopyAxis, CopyMatch, to_json
 from attribution.features import extract
-from attribution.fingerprints import fingerprint, pixel_sha256
+from attribution.fingerprints import fingerprint
 from attribution.gate import Decision, GatePolicy
 from attribution.reference import Compared, Reference
 from attribution.snapshot import ReferenceWork
 from models.atelier.collection import draw
-from models.images import encode_png
+from models.images import encode_png, pixel_sha256
 
 STUDIOS = ("Studio Gouge", "Studio Quern", "Studio Tessel", "Studio Tungsten")
 SUBJECTS = ("boat", "tree", "fish", "moon", "cat", "bird")

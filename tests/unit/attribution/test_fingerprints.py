@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from attribution.fingerprints import bits, fingerprint, hamming, image_code, iscc_bits, pdq_hash, pixel_sha256
-from models.images import decode, encode_png
+from attribution.fingerprints import bits, fingerprint, hamming, image_code, iscc_bits, pdq_hash
+from models.images import decode, encode_png, pixel_sha256
 
 
 def scene(seed: int = 0, width: int = 240, height: int = 180) -> np.ndarray:
