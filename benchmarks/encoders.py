@@ -23,7 +23,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, Intern
 from benchmarks.measuring import ratio, show, spread
 from models.encoders import clip, internvit
 from models.encoders.atelier import BATCH as ATELIER_BATCH
-from models.encoders.atelier import AtelierEncoder, StyleNetwork, prepared
+from models.encoders.atelier import AtelierStyle, StyleNetwork
 from models.encoders.clip import ClipEncoder
 from models.encoders.internvit import InternVitEncoder
 from models.encoders.preprocessing import Pixels
@@ -86,9 +86,14 @@ def built(shape: str, device: torch.device, dtype: torch.dtype) -> tuple[Encode,
     """Return encode, the bare pass, the shape of one prepared image, and how many an encoder takes at a time."""
     if shape == "atelier":
         network = StyleNetwork()
-        encoder = AtelierEncoder.load(BUILT_IN / "encoder", str(device))
+        encoder = AtelierStyle.load(BUILT_IN / "style_encoder", str(device))
         network = network.eval().to(device)  # the same shape: a pass takes as long whatever the weights
-        return encoder.encode, network, tuple(prepared([np.zeros((8, 8, 3), np.uint8)]).shape[1:]), ATELIER_BATCH
+        return (
+            encoder.encode,
+            network,
+            tuple(StyleNetwork.prepared([np.zeros((8, 8, 3), np.uint8)]).shape[1:]),
+            ATELIER_BATCH,
+        )
     torch.manual_seed(0)
     with device:
         default = torch.get_default_dtype()

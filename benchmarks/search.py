@@ -27,7 +27,7 @@ from attribution.index import ExactIndex, search_files
 from attribution.ivf import IvfIndex, faiss, recall_at_k
 from attribution.vector_sets import open_set
 from benchmarks.measuring import ratio, show, spread
-from models.encoders.atelier import AtelierEncoder
+from models.encoders.atelier import AtelierStyle
 from models.errors import ImageError
 from models.images import decode
 from models.registry import BUILT_IN
@@ -96,7 +96,7 @@ def made(kind: str, count: int, dim: int, seed: int) -> Rows:
 
 def pictures(folder: Path, count: int) -> tuple[Rows, Rows]:
     """Crops of half the sides, anywhere in the pictures of a folder: (count, d) of nine in ten, queries of the rest."""
-    encoder = AtelierEncoder.load(BUILT_IN / "encoder", "cpu")
+    encoder = AtelierStyle.load(BUILT_IN / "style_encoder", "cpu")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp"})
     order = np.random.default_rng(0).permutation(len(files))
     held_out = order[: max(1, len(files) // 10)]

@@ -96,9 +96,9 @@ def _of_profile(config: ModelConfig) -> tuple[str, ...]:
 
 
 def _atelier(config: ModelConfig) -> Encoder:
-    from models.encoders.atelier import AtelierEncoder
+    from models.encoders.atelier import AtelierStyle
 
-    return AtelierEncoder.load(BUILT_IN / "encoder", config.device)
+    return AtelierStyle.load(BUILT_IN / "style_encoder", config.device)
 
 
 def _texture() -> Encoder:

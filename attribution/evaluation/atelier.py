@@ -6,8 +6,8 @@ sees. Beside the generated pictures stand two halves of drawn works that nobody 
 subjects and as many on each side: what a perfect generator would reach. Nearest training works are found by the copy
 encoder where there is one, else by thumbnails (`models.atelier.memorisation`).
 
-What this does not prove: the judge looks at 64 x 64 pixels, so neither it nor the Fréchet distance in its features sees
-what is lost beyond (crispness is measured at full size); and it knows the collection's studios and no others.
+What this does not prove: the judge knows the collection's studios and no others, and the Fréchet distance is one in its
+features: neither sees what does not help to tell hands and subjects apart (crispness is measured apart).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution.calibration import clopper_pearson, clustered_interval
+from attribution.evaluation import atelier_encoders
 from attribution.evaluation.copy_methods import copy_encoders
 from attribution.evaluation.dataset import Dataset, drawn
 from attribution.evaluation.generated import Prompted, generate
 from attribution.evaluation.metrics import frechet
-from attribution.evaluation.suite import OURS, Figure, Options, Result, Table, data_of
+from attribution.evaluation.suite import OURS, Figure, Options, Result, Table, data_of, share
 from attribution.processes import in_processes
 from models.atelier.collection import SUBJECTS, draw
 from models.atelier.judge import HELD_OUT_VARIANT, STUDIO_NAMES, Judge, Verdict
@@ -84,6 +85,9 @@ def evaluate(dataset: Dataset | None, encoders: Mapping[str, Encoder], options: 
             *_recognised(seen, right, prompted, options.seed),
             *_finish(judge.features(prompted.images), judge.features(halves), crispness, prompted, options.seed),
             *memorised,
+            *atelier_encoders.measured(
+                halves, np.tile(prompted.studios, 2), np.tile(prompted.subjects, 2), encoders, options
+            ),
             *_each("studio recognised, by studio", prompted.studios, seen.studio),
             *_each("subject recognised, by subject", prompted.subjects, seen.subject),
         ],
@@ -138,20 +142,10 @@ def _seen(verdicts: Sequence[Verdict], studios: NDArray[np.str_], subjects: NDAr
     return Seen(hands == studios, shown == subjects, hands, shown)
 
 
-def _rate(
-    name: str, happened: Flags, method: str = OURS, target: float | None = None, group: str = "", at_most: bool = False
-) -> Figure:
-    low, high = clopper_pearson(int(happened.sum()), len(happened))
-    return Figure(
-        name=name, value=float(happened.mean()), low=low, high=high, n=len(happened), method=method, target=target,
-        at_most=at_most, group=group,
-    )  # fmt: skip
-
-
 def _of_judge(right: Seen) -> list[Figure]:
     return [
-        _rate("the judge on drawn works it never saw: studio right", right.studio, target=0.95),
-        _rate("the judge on drawn works it never saw: subject right", right.subject, target=0.95),
+        share("the judge on drawn works it never saw: studio right", right.studio, target=0.95),
+        share("the judge on drawn works it never saw: subject right", right.subject, target=0.95),
     ]
 
 
@@ -165,18 +159,18 @@ def _recognised(seen: Seen, right: Seen, prompted: Prompted, seed: int) -> list[
     ):
         name, n = f"the prompted {what} is recognised", len(named)
         figures += [
-            _rate(name, named == asked, target=target),
-            _rate(name, drawn_right, DRAWN),
-            _rate(name, named == asked[lot], SHUFFLED_PROMPTS),
+            share(name, named == asked, target=target),
+            share(name, drawn_right, DRAWN),
+            share(name, named == asked[lot], SHUFFLED_PROMPTS),
             Figure(name=name, value=1 / known, low=1 / known, high=1 / known, n=n, method=CHANCE),
         ]
         worst = min(np.unique(asked), key=lambda each: (named == asked)[asked == each].mean())
-        figures.append(_rate(f"the {what} that is recognised least", (named == asked)[asked == worst], target=0.85))
+        figures.append(share(f"the {what} that is recognised least", (named == asked)[asked == worst], target=0.85))
     return figures
 
 
 def _each(group: str, asked: NDArray[np.str_], happened: Flags) -> list[Figure]:
-    return [_rate(str(each), happened[asked == each], target=0.85, group=group) for each in np.unique(asked)]
+    return [share(str(each), happened[asked == each], target=0.85, group=group) for each in np.unique(asked)]
 
 
 def _by(
@@ -271,8 +265,8 @@ def _memorised(
     least = limit(unseen.ratio)
     name = f"near-copies of a training work, by {by}"
     figures = [
-        _rate(name, made.ratio < least),
-        _rate(name, unseen.ratio < least, DRAWN),
+        share(name, made.ratio < least),
+        share(name, unseen.ratio < least, DRAWN),
     ]
     rows: list[list[str | float | int | None]] = [
         [what, *np.quantile(found.ratio, QUANTILES).tolist()]

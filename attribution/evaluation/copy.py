@@ -25,7 +25,7 @@ from attribution.evaluation.dataset import Dataset, Item, Pixels, drawn
 from attribution.evaluation.edits import EDITS, collage
 from attribution.evaluation.metrics import micro_average_precision, threshold_at
 from attribution.evaluation.sift_baseline import Features, SiftBaseline, features
-from attribution.evaluation.suite import OURS, SHUFFLED, Figure, Options, Result, Table, data_of
+from attribution.evaluation.suite import OURS, SHUFFLED, Figure, Options, Result, Table, data_of, share
 from attribution.processes import in_processes
 from models.networks import Encoder
 
@@ -267,17 +267,17 @@ def _result(
             own = np.array([answer.own for _, answer in asked])
             limits = _thresholds(np.array([answer.other for _, answer in asked]), half)
             away = _thresholds(np.array([answer.away for _, answer in asked]), half)
-            false = int((np.array([answer.other for _, answer in asked]) > limits[half]).sum())
-            figures.append(_figure("false-positive rate", false, len(asked), method, kind))
+            false = np.array([answer.other for _, answer in asked]) > limits[half]
+            figures.append(share("false-positive rate", false, method, group=kind))
             for edit in dict.fromkeys(of_edit.tolist()):
                 here = of_edit == edit
                 found = own[here] > limits[half[here]]
                 target = TARGETS.get(edit) if method == OURS and kind.endswith(IS_LARGE) else None
-                figures.append(_figure(str(edit), int(found.sum()), len(found), method, kind, target))
+                figures.append(share(str(edit), found, method, target, group=kind))
                 if method == OURS:
                     wrong = np.array([answer.wrong for _, answer in asked])[here] > limits[half[here]]
-                    figures.append(_figure(str(edit), int(wrong.sum()), len(wrong), SHUFFLED, kind))
-            low, high = clopper_pearson(false, len(asked))
+                    figures.append(share(str(edit), wrong, SHUFFLED, group=kind))
+            low, high = clopper_pearson(int(false.sum()), len(asked))
             recall_away = float((own > away[half]).mean())
             rates.append(
                 [
@@ -285,7 +285,7 @@ def _result(
                     method,
                     len(asked),
                     *limits.tolist(),
-                    false / len(asked),
+                    float(false.mean()),
                     low,
                     high,
                     *away.tolist(),
@@ -305,11 +305,6 @@ def _result(
         seed=options.seed,
         sample=options.sample,
     )
-
-
-def _figure(name: str, k: int, n: int, method: str, kind: str, target: float | None = None) -> Figure:
-    low, high = clopper_pearson(k, n)
-    return Figure(name=name, value=k / n, low=low, high=high, n=n, method=method, group=kind, target=target)
 
 
 def _thresholds(false: NDArray[np.float64], half: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import cast
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
+from attribution.calibration import clopper_pearson
 from attribution.evaluation.dataset import Dataset, DatasetError
 from models.networks import Encoder
 
@@ -77,6 +80,21 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
         if self.target is None:
             return False
         return self.value > self.target if self.at_most else self.value < self.target
+
+
+def share(
+    name: str,
+    happened: NDArray[np.bool_],
+    method: str = OURS,
+    target: float | None = None,
+    group: str = "",
+) -> Figure:
+    """How often it happened in (n,) trials, with Clopper and Pearson's interval."""
+    low, high = clopper_pearson(int(happened.sum()), len(happened))
+    return Figure(
+        name=name, value=float(happened.mean()), low=low, high=high, n=len(happened), method=method, target=target,
+        group=group,
+    )  # fmt: skip
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):

@@ -32,7 +32,7 @@ Pixels = NDArray[np.uint8]
 Progress = Callable[[str, int, int], None]
 
 STUDIO_NAMES = tuple(studio.name for studio in STUDIOS if studio.train)
-SIDE = 64
+SIDE = 128
 FIRST_VARIANT = 1000  # far beyond what the generator and the encoders were trained on
 HELD_OUT_VARIANT, HELD_OUT_VARIANTS = 2000, 2
 HELD_OUT_WORKS = len(STUDIO_NAMES) * len(SUBJECTS) * HELD_OUT_VARIANTS
@@ -68,7 +68,7 @@ class Block(nn.Module):
 
 
 class JudgeNetwork(nn.Module):
-    """(n, 3, 64, 64) → logits of the studios (n, s) and of the subjects (n, 12).
+    """(n, 3, 128, 128) → logits of the studios (n, s) and of the subjects (n, 12).
 
     The hand is read from fine features wherever they stand (mean and maximum over the picture), the subject from
     coarse ones and where they stand.
@@ -78,7 +78,7 @@ class JudgeNetwork(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 20, 5, 2, 2, bias=False), nn.BatchNorm2d(20), nn.ReLU())
         self.fine = Block(20, 40)
-        self.coarse = nn.Sequential(Block(40, 64), Block(64, 64))
+        self.coarse = nn.Sequential(Block(40, 64), Block(64, 64), Block(64, 64))
         self.hand = nn.Linear(2 * (20 + 40), len(STUDIO_NAMES))
         self.subject = nn.Sequential(nn.Dropout(0.3), nn.Linear(64 * 4 * 4, len(SUBJECTS)))
 
@@ -95,7 +95,7 @@ class JudgeNetwork(nn.Module):
 
 
 class Judge:
-    """A trained judge. Pictures of any size are looked at as 64 x 64."""
+    """A trained judge. Pictures of any size are looked at as 128 x 128."""
 
     def __init__(self, network: JudgeNetwork) -> None:
         self._network = network.eval()
@@ -190,12 +190,12 @@ def _fit(
 
 
 def _disturbed(image: Pixels, chance: np.random.Generator) -> Pixels:
-    """Moved by up to 4 pixels, mirrored or not, a little softer, noisier, brighter or darker."""
-    moved = cv2.copyMakeBorder(image, 4, 4, 4, 4, cv2.BORDER_REFLECT_101)
-    top, left = chance.integers(9, size=2)
+    """Moved by up to 8 pixels, mirrored or not, a little softer, noisier, brighter or darker."""
+    moved = cv2.copyMakeBorder(image, 8, 8, 8, 8, cv2.BORDER_REFLECT_101)
+    top, left = chance.integers(17, size=2)
     part = moved[top : top + SIDE, left : left + SIDE][:, :: -1 if chance.random() < 0.5 else 1].astype(np.float32)
     if chance.random() < 0.5:
-        part = np.asarray(cv2.GaussianBlur(part, (0, 0), float(chance.uniform(0.3, 0.9))), np.float32)
+        part = np.asarray(cv2.GaussianBlur(part, (0, 0), float(chance.uniform(0.4, 1.2))), np.float32)
     part = part * chance.uniform(0.9, 1.1) + chance.uniform(-10, 10)
     part += chance.normal(0, chance.uniform(0, 8), part.shape)
     return np.asarray(part.clip(0, 255), np.uint8)
@@ -209,7 +209,7 @@ def _small(image: Pixels) -> Pixels:
 
 
 def _tensor(images: Sequence[Pixels]) -> torch.Tensor:
-    """n (64, 64, 3) uint8 → (n, 3, 64, 64) float32: opponent colours, about -1…1."""
+    """n (128, 128, 3) uint8 → (n, 3, 128, 128) float32: opponent colours, about -1…1."""
     opponent = (np.stack(images).astype(np.float32) / 127.5 - 1) @ OPPONENT.T
     return torch.from_numpy(np.ascontiguousarray(opponent.transpose(0, 3, 1, 2)))
 
@@ -218,7 +218,7 @@ def main() -> None:
     started = time.monotonic()
     judge = Judge.train(progress=lambda what, done, of: print(f"{what}: {done} of {of}", flush=True))
     took = time.monotonic() - started
-    for size in (SIDE, 2 * SIDE):
+    for size in (SIDE // 2, SIDE):
         studio, subject = judge.held_out(size=size)
         print(f"{size} px, works never seen: studio {studio:.3f}, subject {subject:.3f}")
     print(f"trained in {took:.0f} s")

@@ -4,14 +4,14 @@ import pytest
 from attribution.evaluation.asking import NOBODY, Answers, Pictures, ask, copies_of, copy_index, embed
 from attribution.evaluation.dataset import drawn
 from attribution.evaluation.suite import Options
-from models.encoders.atelier import AtelierEncoder
+from models.encoders.atelier import AtelierStyle
 from models.networks import Encoder
 from models.registry import BUILT_IN
 
 
 @pytest.fixture(scope="module")
 def encoders() -> dict[str, Encoder]:
-    return {"atelier": AtelierEncoder.load(BUILT_IN / "encoder", "cpu")}
+    return {"atelier": AtelierStyle.load(BUILT_IN / "style_encoder", "cpu")}
 
 
 def hands(artists: range, each: int, seed: int, spread: float = 0.6) -> Pictures:

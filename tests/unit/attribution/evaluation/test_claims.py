@@ -6,7 +6,7 @@ from attribution.evaluation.asking import NOBODY, Answers, Pictures
 from attribution.evaluation.claims import Findings, evaluate
 from attribution.evaluation.dataset import drawn
 from attribution.evaluation.suite import OURS, PERFECT, Options
-from models.encoders.atelier import AtelierEncoder
+from models.encoders.atelier import AtelierStyle
 from models.registry import BUILT_IN
 
 
@@ -81,7 +81,7 @@ def test_a_null_of_too_few_artists_says_how_many_there_are() -> None:
 @pytest.mark.timeout(1200)
 def test_the_suite_measures_a_collection_and_the_strangers() -> None:
     """With few works its rates say little; that each is there, or a note says why not, is what is asked here."""
-    encoders = {"atelier": AtelierEncoder.load(BUILT_IN / "encoder", "cpu")}
+    encoders = {"atelier": AtelierStyle.load(BUILT_IN / "style_encoder", "cpu")}
     studios = ["marram", "quern", "clerestory", "tessel", "dotwell"]
     result = evaluate(drawn(3, 96, studios), encoders, Options(sample=180))
     by_name = {(figure.group, figure.name): figure for figure in result.figures if figure.method == OURS}

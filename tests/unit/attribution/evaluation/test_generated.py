@@ -6,14 +6,14 @@ from attribution.evaluation.asking import Pictures, embed
 from attribution.evaluation.dataset import drawn
 from attribution.evaluation.protected import names_that_got_out
 from attribution.evaluation.suite import Options
-from models.encoders.atelier import AtelierEncoder
+from models.encoders.atelier import AtelierStyle
 from models.networks import Encoder
 from models.registry import BUILT_IN
 
 
 @pytest.fixture(scope="module")
 def encoders() -> dict[str, Encoder]:
-    return {"atelier": AtelierEncoder.load(BUILT_IN / "encoder", "cpu")}
+    return {"atelier": AtelierStyle.load(BUILT_IN / "style_encoder", "cpu")}
 
 
 def hands(artists: range, each: int, seed: int) -> Pictures:

@@ -6,6 +6,7 @@ from models.atelier.judge import (
     BATCH,
     FIRST_VARIANT,
     HELD_OUT_VARIANT,
+    SIDE,
     STUDIO_NAMES,
     VARIANTS,
     Judge,
@@ -47,13 +48,12 @@ def test_drawn_works_come_with_the_numbers_of_their_studio_and_subject() -> None
     images, hands, subjects = drawn(FIRST_VARIANT, 1, lambda _what, done, _of: told.append(done))
     assert len(images) == len(STUDIO_NAMES) * len(SUBJECTS) == told[-1] * len(SUBJECTS)
     at = 5 * len(SUBJECTS) + 7
-    assert (images[at] == draw(STUDIO_NAMES[hands[at]], SUBJECTS[subjects[at]], FIRST_VARIANT, 64)).all()
+    assert (images[at] == draw(STUDIO_NAMES[hands[at]], SUBJECTS[subjects[at]], FIRST_VARIANT, SIDE)).all()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [64, 128])
-def test_the_judge_knows_studio_and_subject_of_works_it_never_saw(judge: Judge, size: int) -> None:
-    studio, subject = judge.held_out(size)
+def test_the_judge_knows_studio_and_subject_of_works_it_never_saw(judge: Judge) -> None:
+    studio, subject = judge.held_out()
     assert studio >= 0.95
     assert subject >= 0.95
 

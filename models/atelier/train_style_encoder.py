@@ -1,6 +1,6 @@
 """Train the atelier's style encoder, on the works whose studios allow it.
 
-    python -m models.atelier.train_encoder --out DIR [--work .training] [--steps N]
+    python -m models.atelier.train_style_encoder --out DIR [--work .training] [--steps N]
 
 Supervised contrastive learning over studios (Khosla et al. 2020): works of one studio are drawn together, of two apart,
 whatever they show. A quarter of the subjects is held back, and the nearest-neighbour accuracy on them is printed. No
@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from models.atelier.collection import SUBJECTS
 from models.atelier.train import DEVICE, VARIANTS, works
-from models.encoders.atelier import StyleNetwork, prepared
+from models.encoders.atelier import StyleNetwork
 
 TEMPERATURE = 0.1
 HELD_BACK = SUBJECTS[::4]
@@ -51,7 +51,9 @@ def train(out: Path, work: Path, *, variants: int, steps: int) -> float:
         chosen = np.concatenate(
             [chance.choice(np.flatnonzero((labels == studio) & ~held), PER_STUDIO) for studio in range(len(studios))]
         )
-        batch = prepared([images[at][:, ::-1] if chance.random() < 0.5 else images[at] for at in chosen]).to(DEVICE)
+        batch = StyleNetwork.prepared(
+            [images[at][:, ::-1] if chance.random() < 0.5 else images[at] for at in chosen]
+        ).to(DEVICE)
         loss = contrastive_loss(network(batch), torch.from_numpy(labels[chosen]).to(DEVICE))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -69,7 +71,9 @@ def accuracy(
 ) -> float:
     """Share of works with held-back subjects whose nearest work of another subject is by the same studio."""
     network.eval()
-    rows = torch.cat([network(prepared(list(images[at : at + 64])).to(DEVICE)) for at in range(0, len(images), 64)])
+    rows = torch.cat(
+        [network(StyleNetwork.prepared(list(images[at : at + 64])).to(DEVICE)) for at in range(0, len(images), 64)]
+    )
     unit = functional.normalize(rows, dim=1).cpu().numpy()
     nearest = (unit[held] @ unit[~held].T).argmax(1)
     return float((labels[~held][nearest] == labels[held]).mean())
