@@ -12,6 +12,7 @@ ENTRIES = {
     "erased": "content was deleted",
     "verification": "an image was looked at",
     "snapshot": "a collection was frozen",
+    "trained": "it was said what a generator learned from",
     "grant": "a grant changed",
     "artist-linked": "somebody acts for an artist, or no longer does",
     "api-key": "a key for this service was made or revoked",

@@ -19,7 +19,7 @@ from .deployed import DEPLOY, ROOT
 
 PACKAGES = DEPLOY / "packages"
 SHIPPED = ["attribution", "ledger", "migrations", "models"]
-FOR_READERS = {"models/atelier/README.md", "models/atelier/samples.png"}
+FOR_READERS = {"models/atelier/README.md", "models/atelier/samples.jpg"}
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("packages")]
 
 
