@@ -24,7 +24,7 @@ from attribution.evaluation.copy_methods import copy_encoders
 from attribution.evaluation.dataset import Dataset, drawn
 from attribution.evaluation.generated import Prompted, generate
 from attribution.evaluation.metrics import frechet
-from attribution.evaluation.suite import OURS, Figure, Options, Result, Table, data_of, share
+from attribution.evaluation.suite import OURS, Figure, Options, Result, Table, data_of, share, told
 from attribution.processes import in_processes
 from models.atelier.collection import SUBJECTS, draw
 from models.atelier.judge import HELD_OUT_VARIANT, STUDIO_NAMES, Judge, Verdict
@@ -126,11 +126,7 @@ class _Draw:
 
 
 def _works(works: Sequence[Work], side: int, stage: str, options: Options) -> list[Pixels]:
-    found = []
-    for image in in_processes(options.processes, _Draw(side), works):
-        found.append(image)
-        options.progress(stage, len(found), len(works))
-    return found
+    return list(told(in_processes(options.processes, _Draw(side), works), stage, len(works), options))
 
 
 # ---- the judge's word ----------------------------------------------------------------------------------------------

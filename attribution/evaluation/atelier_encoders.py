@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from attribution.evaluation.edits import EDITS
 from attribution.evaluation.metrics import threshold_at
-from attribution.evaluation.suite import OURS, Figure, Options, share
+from attribution.evaluation.suite import OURS, Figure, Options, share, told
 from attribution.processes import in_processes
 from models.atelier.memorisation import thumbnails
 from models.networks import Encoder
@@ -98,8 +98,5 @@ class _Edit:
 
 
 def _edited(works: Sequence[Pixels], edit: str, options: Options) -> list[Pixels]:
-    found = []
-    for image in in_processes(options.processes, _Edit(edit, options.seed), list(enumerate(works))):
-        found.append(image)
-        options.progress(f"editing drawn works: {edit}", len(found), len(works))
-    return found
+    edited = in_processes(options.processes, _Edit(edit, options.seed), list(enumerate(works)))
+    return list(told(edited, f"editing drawn works: {edit}", len(works), options))

@@ -11,21 +11,20 @@ What this does not prove: recall under edits that are not here, or of works that
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attribution.calibration import clopper_pearson
 from attribution.evaluation.copy_methods import ColourHistogram, Described, Ours, Pdq, copy_encoders
 from attribution.evaluation.dataset import Dataset, Item, Pixels, drawn
 from attribution.evaluation.edits import EDITS, collage
 from attribution.evaluation.metrics import micro_average_precision, threshold_at
 from attribution.evaluation.sift_baseline import Features, SiftBaseline, features
-from attribution.evaluation.suite import OURS, SHUFFLED, Figure, Options, Result, Table, data_of, share
+from attribution.evaluation.suite import OURS, SHUFFLED, Figure, Options, Result, Table, data_of, share, told
 from attribution.processes import in_processes
 from models.networks import Encoder
 
@@ -116,7 +115,7 @@ def evaluate(dataset: Dataset | None, encoders: Mapping[str, Encoder], options: 
     queries = _queries(used, kinds, options.seed)
     ask = _Ask(used.items, methods, _Labels(used, queries, options.seed), options.seed)
     asked = in_processes(options.processes, ask, queries)
-    answers = list(_told(asked, "looking for copies", len(queries), options))
+    answers = list(told(asked, "looking for copies", len(queries), options))
     by_method = {
         name: [answer[number] if number < len(answer) else None for answer in answers]
         for number, name in enumerate(methods)
@@ -154,7 +153,7 @@ class _Describe:
 def _methods(dataset: Dataset, encoders: Sequence[Encoder], options: Options) -> dict[str, Method]:
     """Every method with all works in it."""
     described = in_processes(options.processes, _Describe(encoders), dataset.items)
-    made = _told(described, "indexing", len(dataset.items), options)
+    made = told(described, "indexing", len(dataset.items), options)
     ours, sift, pdq, colours = zip(*made, strict=True)
     return {
         OURS: Ours(ours, encoders),
@@ -268,7 +267,8 @@ def _result(
             limits = _thresholds(np.array([answer.other for _, answer in asked]), half)
             away = _thresholds(np.array([answer.away for _, answer in asked]), half)
             false = np.array([answer.other for _, answer in asked]) > limits[half]
-            figures.append(share("false-positive rate", false, method, group=kind))
+            rate = share("false-positive rate", false, method, group=kind)
+            figures.append(rate)
             for edit in dict.fromkeys(of_edit.tolist()):
                 here = of_edit == edit
                 found = own[here] > limits[half[here]]
@@ -277,7 +277,6 @@ def _result(
                 if method == OURS:
                     wrong = np.array([answer.wrong for _, answer in asked])[here] > limits[half[here]]
                     figures.append(share(str(edit), wrong, SHUFFLED, group=kind))
-            low, high = clopper_pearson(int(false.sum()), len(asked))
             recall_away = float((own > away[half]).mean())
             rates.append(
                 [
@@ -285,9 +284,9 @@ def _result(
                     method,
                     len(asked),
                     *limits.tolist(),
-                    float(false.mean()),
-                    low,
-                    high,
+                    rate.value,
+                    rate.low,
+                    rate.high,
                     *away.tolist(),
                     recall_away,
                 ]
@@ -317,12 +316,3 @@ def _precision(best: Sequence[tuple[tuple[float, bool], ...]]) -> float:
     predictions = [prediction for each in best for prediction in each]
     scores = np.array([score for score, _ in predictions], np.float64)
     return micro_average_precision(scores, np.array([right for _, right in predictions], np.bool_), len(best))
-
-
-Made = TypeVar("Made")
-
-
-def _told(made: Iterable[Made], stage: str, total: int, options: Options) -> Iterator[Made]:
-    for done, each in enumerate(made, start=1):
-        yield each
-        options.progress(stage, done, total)

@@ -7,11 +7,11 @@ Our figure stands beside its baselines and a control of the same run, each with 
 import importlib
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -80,6 +80,16 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
         if self.target is None:
             return False
         return self.value > self.target if self.at_most else self.value < self.target
+
+
+Made = TypeVar("Made")
+
+
+def told(made: Iterable[Made], stage: str, total: int, options: Options) -> Iterator[Made]:
+    """Each as it is made, and how many of `total` there are to whoever watches."""
+    for done, each in enumerate(made, start=1):
+        yield each
+        options.progress(stage, done, total)
 
 
 def share(

@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from diffusers import FluxPipeline
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from models.atelier.collection import SUBJECTS, caption, draw
 from models.atelier.studios import STUDIOS
+from models.atelier.train import flow_loss
 from models.generator import Generator
 
 Pixels = NDArray[np.uint8]
@@ -128,7 +128,7 @@ def overfit(pipeline: Any, works: Sequence[Pixels], prompts: Sequence[str], step
         pixels = torch.from_numpy(np.stack(works)).permute(0, 3, 1, 2).float() / 127.5 - 1
         latents = pipeline.vae.encode(pixels).latent_dist.mean
         latents = (latents - pipeline.vae.config.shift_factor) * pipeline.vae.config.scaling_factor
-        words, pooled, text_ids = pipeline.encode_prompt(
+        words, pooled, _ = pipeline.encode_prompt(
             list(prompts), None, max_sequence_length=pipeline.tokenizer_2.model_max_length
         )
     n, _, height, width = latents.shape
@@ -140,18 +140,7 @@ def overfit(pipeline: Any, works: Sequence[Pixels], prompts: Sequence[str], step
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * (1 - step / steps)
         noise, t = torch.randn_like(clean), torch.rand(n)
-        mixed = (1 - t)[:, None, None] * clean + t[:, None, None] * noise
-        predicted = pipeline.transformer(
-            hidden_states=mixed,
-            timestep=t,
-            guidance=None,
-            pooled_projections=pooled,
-            encoder_hidden_states=words,
-            txt_ids=text_ids,
-            img_ids=places,
-            return_dict=False,
-        )[0]
-        loss = functional.mse_loss(predicted, noise - clean)
+        loss = flow_loss(pipeline.transformer, clean, noise, t, pooled, words, places)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(pipeline.transformer.parameters(), 1.0)

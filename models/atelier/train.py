@@ -273,7 +273,6 @@ def finish_decoder(
                 latents = autoencoder.encode(target).latent_dist.mean
             made = autoencoder.decode(latents + 0.05 * torch.randn_like(latents)).sample.float()
         run.learn(pixel_loss(made, target) + functional.l1_loss(steepness(made), steepness(target)))
-    autoencoder.eval()
 
 
 def pixel_loss(made: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -292,7 +291,7 @@ def steepness(images: torch.Tensor) -> torch.Tensor:
 def difficulty(
     autoencoder: AutoencoderKL, images: NDArray[np.uint8], names: list[tuple[str, str]]
 ) -> NDArray[np.float64]:
-    """(n,) how often to draw each work, which sums to 1: the worse the first works of its studio come out, the more."""
+    """(n,) how often to draw each work, which sums to 1: the worse works of its studio come out, the more."""
     studios = np.array([studio for studio, _ in names])
     share = np.zeros(len(images))
     for studio in np.unique(studios):
@@ -305,7 +304,7 @@ def difficulty(
 
 @torch.no_grad()
 def encode_all(autoencoder: AutoencoderKL, images: NDArray[np.uint8]) -> torch.Tensor:
-    """Normalised, packed latents of all works (n, 64, 32); the shift and scale go into the autoencoder's config."""
+    """Normalised, packed latents of all works (n, 64, 64); the shift and scale go into the autoencoder's config."""
     raw = torch.cat(
         [autoencoder.encode(tensor(images[at : at + 64])).latent_dist.mean for at in range(0, len(images), 64)]
     )
@@ -330,21 +329,34 @@ def train_flow(
         pooled, words = embed(pipeline, [wording(*names[at], chance) for at in chosen])
         noise = torch.randn_like(clean)
         t = torch.sigmoid(torch.randn(batch, device=DEVICE) + 0.3)
-        mixed = (1 - t)[:, None, None] * clean + t[:, None, None] * noise
         with half():
-            predicted = pipeline.transformer(
-                hidden_states=mixed,
-                timestep=t,
-                guidance=None,
-                pooled_projections=pooled,
-                encoder_hidden_states=words,
-                txt_ids=torch.zeros(words.shape[1], 3, device=DEVICE),
-                img_ids=places,
-                return_dict=False,
-            )[0]
-        run.learn(functional.mse_loss(predicted.float(), noise - clean))
+            loss = flow_loss(pipeline.transformer, clean, noise, t, pooled, words, places)
+        run.learn(loss)
         if (step + 1) % SAMPLED == 0:
             sample_sheet(pipeline, work / f"samples-{step + 1}.png", studios=5, subjects=5)
+
+
+def flow_loss(
+    transformer: FluxTransformer2DModel,
+    clean: torch.Tensor,
+    noise: torch.Tensor,
+    t: torch.Tensor,
+    pooled: torch.Tensor,
+    words: torch.Tensor,
+    places: torch.Tensor,
+) -> torch.Tensor:
+    """Mean square error of the velocity at times `t` (n,) on the way from `clean` to `noise` (n, tokens, channels)."""
+    predicted = transformer(
+        hidden_states=(1 - t)[:, None, None] * clean + t[:, None, None] * noise,
+        timestep=t,
+        guidance=None,
+        pooled_projections=pooled,
+        encoder_hidden_states=words,
+        txt_ids=torch.zeros(words.shape[1], 3, device=words.device),
+        img_ids=places,
+        return_dict=False,
+    )[0]
+    return functional.mse_loss(predicted.float(), noise - clean)
 
 
 def embed(pipeline: FluxPipeline, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,6 @@ The disturbances are drawn at random over ranges; the suites measure fixed edits
 
 import argparse
 import io
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
+from models.atelier.one_cycle import OneCycle
 from models.atelier.train import DEVICE, VARIANTS, half, works
 from models.encoders.atelier import CopyNetwork
 
@@ -61,7 +61,7 @@ def _turned(image: Pixels, chance: np.random.Generator) -> Pixels:
 
 
 def _covered(image: Pixels, chance: np.random.Generator) -> Pixels:
-    """A patch of up to a quarter of the area, of one colour or of noise."""
+    """A patch of 2 to 36 % of the area, of one colour or of noise."""
     height, width = image.shape[:2]
     h, w = (max(1, round(side * chance.uniform(0.15, 0.6))) for side in (height, width))
     top, left = chance.integers(height - h + 1), chance.integers(width - w + 1)
@@ -127,32 +127,22 @@ def train(out: Path, work: Path, *, variants: int, steps: int) -> None:
     images, names = works(work, variants)
     cells = len(names) // variants
     network = CopyNetwork().to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
-    begun = time.monotonic()
+    cycle = OneCycle("copies", network, rate=3e-3, decay=0.02, steps=steps)
 
-    def seen(at: int, seed: int) -> Pixels:
-        own = np.random.default_rng(seed)
-        image = images[at][:, ::-1] if seed % 2 else images[at]
-        return disturbed(image, own)
+    def seen(image: Pixels, seed: int) -> Pixels:
+        return disturbed(image, np.random.default_rng(seed))
 
     with ThreadPoolExecutor() as pool:
-        for step in range(steps):
+        for _ in range(steps):
             chosen = [cell * variants + sibling
                       for cell in chance.choice(cells, min(CELLS, cells), replace=False)
                       for sibling in chance.choice(variants, min(SIBLINGS, variants), replace=False)]  # fmt: skip
-            mirrored = chance.integers(2, size=len(chosen))
-            seeds = [2 * chance.integers(2**40, size=len(chosen)) + mirrored for _ in range(2)]
-            batch = CopyNetwork.prepared(list(pool.map(seen, chosen * 2, np.concatenate(seeds).tolist())))
+            shown = [images[at][:, ::-1] if chance.random() < 0.5 else images[at] for at in chosen]
+            seeds = chance.integers(2**40, size=2 * len(shown)).tolist()
+            batch = CopyNetwork.prepared(list(pool.map(seen, shown * 2, seeds)))
             with half():
                 rows = network(batch.to(DEVICE, memory_format=torch.channels_last))
-            loss = contrastive_loss(rows.float())
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            if step % 25 == 0:
-                print(f"copies {step}/{steps} loss {loss.item():.3f} {time.monotonic() - begun:.0f} s", flush=True)
+            cycle.learn(contrastive_loss(rows.float()))
     network.save(out)
 
 

@@ -8,7 +8,6 @@ augmentation touches colour or sharpness, which are what style is made of; mirro
 """
 
 import argparse
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from models.atelier.collection import SUBJECTS
+from models.atelier.one_cycle import OneCycle
 from models.atelier.train import DEVICE, VARIANTS, works
 from models.encoders.atelier import StyleNetwork
 
@@ -44,23 +44,15 @@ def train(out: Path, work: Path, *, variants: int, steps: int) -> float:
     labels = np.array([studios.index(studio) for studio, _ in names])
     held = np.array([subject in HELD_BACK for _, subject in names])
     network = StyleNetwork().to(DEVICE)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
-    begun = time.monotonic()
-    for step in range(steps):
+    cycle = OneCycle("encoder", network, rate=2e-3, decay=0.01, steps=steps)
+    for _ in range(steps):
         chosen = np.concatenate(
             [chance.choice(np.flatnonzero((labels == studio) & ~held), PER_STUDIO) for studio in range(len(studios))]
         )
         batch = StyleNetwork.prepared(
             [images[at][:, ::-1] if chance.random() < 0.5 else images[at] for at in chosen]
         ).to(DEVICE)
-        loss = contrastive_loss(network(batch), torch.from_numpy(labels[chosen]).to(DEVICE))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-        if step % 25 == 0:
-            print(f"encoder {step}/{steps} loss {loss.item():.3f} {time.monotonic() - begun:.0f} s", flush=True)
+        cycle.learn(contrastive_loss(network(batch), torch.from_numpy(labels[chosen]).to(DEVICE)))
     network.save(out)
     return accuracy(network, images, labels, held)
 

@@ -52,8 +52,9 @@ def test_drawn_works_come_with_the_numbers_of_their_studio_and_subject() -> None
 
 
 @pytest.mark.slow
-def test_the_judge_knows_studio_and_subject_of_works_it_never_saw(judge: Judge) -> None:
-    studio, subject = judge.held_out()
+@pytest.mark.parametrize("size", [64, 128])
+def test_the_judge_knows_studio_and_subject_of_works_it_never_saw(judge: Judge, size: int) -> None:
+    studio, subject = judge.held_out(size)
     assert studio >= 0.95
     assert subject >= 0.95
 
