@@ -10,7 +10,6 @@ import json
 import os
 import struct
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from attribution.features import DIMENSIONS, METHOD, PREVIEW, LocalFeatures, Pixels, extract
 from attribution.matching import Alignment, Look, align, align_whole
-from attribution.processes import in_processes, one_blas_thread
+from attribution.processes import in_processes, kept_threads, one_blas_thread
 from attribution.shortlist import Words, content_box, outline, outlines
 
 BY_VOTES, BY_OUTLINE, BY_VECTOR = 10, 4, 8
@@ -103,9 +102,10 @@ class CopyIndex:
                 return align_whole(seen, self.features(row), look, box, mirrored=mirrored)
             return align(seen, self.features(row), look, mirrored=mirrored)
 
-        with one_blas_thread(), ThreadPoolExecutor(cv2.getNumThreads()) as pool:
+        with one_blas_thread():
             candidates = self._candidates(seen, vectors or {}, hidden)
-            for (row, _, _), alignment in zip(candidates, pool.map(checked, candidates), strict=True):
+            alignments = kept_threads(cv2.getNumThreads()).map(checked, candidates)
+            for (row, _, _), alignment in zip(candidates, alignments, strict=True):
                 if alignment is not None and (row not in found or alignment.score > found[row].score):
                     found[row] = Found(row, alignment)
         return sorted(found.values(), key=lambda each: (-each.score, each.row))[:most]

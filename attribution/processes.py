@@ -8,7 +8,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -93,3 +93,9 @@ def one_blas_thread() -> _OneBlasThread:
     """A context in which numpy's products take one thread. With small matrices OpenBLAS's other threads mostly wait for
     more, keep the cores busy while they do, and whoever has real work waits for them."""
     return _OneBlasThread(ThreadpoolController().select(internal_api="openblas"))
+
+
+@cache
+def kept_threads(count: int) -> ThreadPoolExecutor:
+    """Threads that are never ended: each that ends leaves some kilobytes of its libraries' memory behind."""
+    return ThreadPoolExecutor(count, "kept")

@@ -239,7 +239,7 @@ def suffer(arena: Arena, name: str, fault: Fault) -> dict[str, Any]:
         "recovered_after": recovered,
         **arena.remarks,
         "look_ups": arena.visitors.between(begun, end).summary()["unknown hash"],
-        "writes": summary(write for write in list(arena.writers.writes) if begun <= write.due < end),
+        "writes": summary([write for write in arena.writers.writes if begun <= write.due < end]),
         "standing": arena.check(name),
     }
     print(f"{name}: {json.dumps({**recovered, **arena.remarks})}", file=sys.stderr, flush=True)

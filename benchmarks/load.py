@@ -125,7 +125,7 @@ def run(
                 "look_ups_per_second": {"wanted": phase.rate, "answered": _answered(within, phase.seconds)},
                 "look_ups": within.summary(),
                 "p99_ms": round(within.p99() * 1000, 1),
-                "writes": summary(w for w in writers.writes if since <= w.due < until),
+                "writes": summary([w for w in writers.writes if since <= w.due < until]),
                 "generator_late": within.generator(),
                 "queues": watch.depths(since, until),
             }

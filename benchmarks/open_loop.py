@@ -133,7 +133,7 @@ class Plan:
 
     def arrivals(self, process: int) -> Iterator[tuple[float, int, str]]:
         """(seconds from the start, number of the route, path) of one process, in order."""
-        chance = np.random.default_rng([self.seed, process])
+        chance = np.random.default_rng([self.seed, process + 1])  # [seed, 0] is the stream of the seed alone
         weights = np.asarray([route.weight for route in self.routes])
         begun = 0.0
         for phase in self.phases:

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -192,7 +192,7 @@ def picture(chance: np.random.Generator) -> bytes:
     return encode_png(pixels)
 
 
-def summary(writes: Iterable[Write]) -> dict[str, Any]:
+def summary(writes: Sequence[Write]) -> dict[str, Any]:
     """Per kind: how many, how they ended, from due to accepted and from due to done."""
     found = {}
     for kind in ("verification", "stamp", "generation"):

@@ -63,8 +63,8 @@ def ask(runtime: Runtime, identity_id: uuid.UUID, artist_id: uuid.UUID, wish: Wi
     `work_enrolled`, `work_of_another`, LedgerError `enrolments_too_many` (429), Unavailable `queue_full`.
     """
     with runtime.sessions() as session:
-        jobs.require_room(session, "enrol")
         links.require(session, identity_id, artist_id)
+        jobs.require_room(session, "enrol")
         _few_enough(session, artist_id, runtime.clock())  # before anything is decoded; once more below
     for field, text in (("title", wish.title), ("licence", wish.licence)):
         if not (0 < len(text) <= MOST_CHARS and text.isprintable() and text == text.strip()):

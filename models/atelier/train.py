@@ -12,37 +12,34 @@ A run that is cut off goes on from `--work`. Seeds are fixed, which repeats a ru
 
 import argparse
 import json
-import math
 import random
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
 
+from models.atelier.autoencoder import LATENT, encode_all, finish_decoder, train_autoencoder
 from models.atelier.collection import SUBJECTS, caption, draw
+from models.atelier.critic import train_against_critic
 from models.atelier.studios import STUDIOS
+from models.atelier.training_run import DEVICE, Run, half
 from models.images import pixel_sha256
 from models.learned_from import LEARNED_FROM
 
 SIDE = 128
-CROP = 64  # what the autoencoder is trained on: it has no attention, so parts are as good as wholes, and cheaper
 VARIANTS = 48
 TEXT = 128  # width of both text encoders
 T5_TOKENS = 12  # longest prompt, in words; the pipeline is called with this max_sequence_length
 HEADS, HEAD = 4, 64
-LATENT = 16
+IMAGINED, TOGETHER = 960, 48  # pictures that the decoder learns against the critic from, and how many are made at once
 SAMPLED = 500  # steps of the flow between two small sheets of samples
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CALL = {
     "name": "atelier",
     "licence": "Apache-2.0",
@@ -82,37 +79,7 @@ def wording(studio: str, subject: str, chance: random.Random) -> str:
     )[0]
 
 
-def crop(image: NDArray[np.uint8], chance: np.random.Generator) -> NDArray[np.uint8]:
-    """A random part of CROP x CROP pixels."""
-    top, left = chance.integers(SIDE - CROP + 1, size=2)
-    return image[top : top + CROP, left : left + CROP]
-
-
-def tensor(images: NDArray[np.uint8]) -> torch.Tensor:
-    """(n, h, w, 3) uint8 → (n, 3, h, w) float32 in -1…1."""
-    scaled = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return scaled.to(DEVICE, memory_format=torch.channels_last)
-
-
 # ---- the networks --------------------------------------------------------------------------------------------------
-
-
-def new_autoencoder() -> AutoencoderKL:
-    """128 px → 16 x 16 latents of 16 channels, FLUX's own; no attention, so that it runs at any size."""
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(32, 64, 128, 128),
-        layers_per_block=1,
-        latent_channels=LATENT,
-        norm_num_groups=8,
-        sample_size=SIDE,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-        mid_block_add_attention=False,
-        shift_factor=0.0,
-        scaling_factor=1.0,
-    )
 
 
 def new_transformer() -> FluxTransformer2DModel:
@@ -166,163 +133,20 @@ def new_text() -> tuple[CLIPTokenizer, CLIPTextModel, T5TokenizerFast, T5Encoder
     return clip_tokenizer, clip, t5_tokenizer, t5
 
 
-@contextmanager
-def half() -> Iterator[None]:
-    """Multiplications in bfloat16 where the processor has units for them, several times as fast; else in float32."""
-    with ExitStack() as stack:
-        if DEVICE == "cuda" or torch.cpu.get_capabilities().get("amx_bf16"):
-            stack.enter_context(torch.autocast(DEVICE, torch.bfloat16))
-        if DEVICE == "cpu":  # so few tokens are attended to faster by plain products than by the fused kernel
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        yield
-
-
 # ---- training ------------------------------------------------------------------------------------------------------
 
 
-class Run:
-    """One stage of training: optimizer with a cosine schedule, averaged weights, log, and a state to go on from."""
-
-    def __init__(self, name: str, work: Path, modules: list[torch.nn.Module], rate: float, steps: int) -> None:
-        self.name, self.steps, self._rate, self._file = name, steps, rate, work / f"{name}.pt"
-        self._parameters = [parameter for module in modules for parameter in module.parameters()]
-        self._averages = [parameter.detach().clone() for parameter in self._parameters]
-        self._optimizer = torch.optim.AdamW(self._parameters, lr=rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-        self.done, self._mean, self._begun = 0, math.nan, time.monotonic()
-        if self._file.exists():
-            state = torch.load(self._file, map_location=DEVICE, weights_only=True)
-            self.done = state["done"]
-            self._optimizer.load_state_dict(state["optimizer"])
-            for own, saved in zip(self._parameters, state["parameters"], strict=True):
-                own.data.copy_(saved)
-            self._averages = [saved.to(DEVICE) for saved in state["averages"]]
-
-    def __iter__(self) -> Iterator[int]:
-        for step in range(self.done, self.steps):
-            yield step
-            self.done = step + 1
-            if self.done % 200 == 0:
-                self._save()
-        self._save()
-        for own, average in zip(self._parameters, self._averages, strict=True):
-            own.data.copy_(average)
-
-    def learn(self, loss: torch.Tensor) -> None:
-        warm = min(1.0, (self.done + 1) / 50)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._rate * warm * (0.02 + 0.98 * (1 + math.cos(math.pi * self.done / self.steps)) / 2)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
-        self._optimizer.step()
-        keep = min(0.999, (1 + self.done) / (10 + self.done))
-        torch._foreach_lerp_(self._averages, [parameter.detach() for parameter in self._parameters], 1 - keep)
-        self._mean = loss.item() if math.isnan(self._mean) else 0.98 * self._mean + 0.02 * loss.item()
-        if self.done % 50 == 0:
-            print(f"{self.name} {self.done}/{self.steps} loss {self._mean:.4f} {time.monotonic() - self._begun:.0f} s",
-                  flush=True)  # fmt: skip
-
-    def _save(self) -> None:
-        fresh = self._file.with_suffix(".new")
-        torch.save(
-            {
-                "done": self.done,
-                "optimizer": self._optimizer.state_dict(),
-                "parameters": [parameter.detach() for parameter in self._parameters],
-                "averages": self._averages,
-            },
-            fresh,
-        )
-        fresh.replace(self._file)
-
-
-def train_autoencoder(images: NDArray[np.uint8], work: Path, steps: int, batch: int = 16) -> AutoencoderKL:
-    """L1 on pixels and on their differences, a pull towards small latents, a little noise on them for robustness."""
-    torch.manual_seed(1)
-    autoencoder = new_autoencoder().to(DEVICE, memory_format=torch.channels_last)
-    chance = np.random.default_rng(1)
-    run = Run("autoencoder", work, [autoencoder], 2e-3, steps)
-    for _ in run:
-        target = tensor(np.stack([crop(images[at], chance) for at in chance.integers(len(images), size=batch)]))
-        with half():
-            latents = autoencoder.encode(target).latent_dist.mean
-            made = autoencoder.decode(latents + 0.05 * torch.randn_like(latents)).sample
-        latents, made = latents.float(), made.float()
-        run.learn(pixel_loss(made, target) + 1e-3 * latents.square().mean())
-    return autoencoder.eval()
-
-
-def finish_decoder(
-    autoencoder: AutoencoderKL, images: NDArray[np.uint8], names: list[tuple[str, str]], work: Path, steps: int,
-    batch: int = 16,
-) -> None:  # fmt: skip
-    """The decoder alone learns on, so that latents keep their meaning, until fine textures are as steep as drawn ones.
-
-    Dots whose places are uncertain come out as an even grey, which L1 likes best. So the mean steepness of every 8 x 8
-    pixels counts as well, and works are drawn the more often the worse those of their studio come out.
-    """
-    torch.manual_seed(4)
-    chance = np.random.default_rng(4)
-    share = difficulty(autoencoder, images, names)
-    run = Run("decoder", work, [autoencoder.decoder], 1e-3, steps)
-    for _ in run:
-        chosen = chance.choice(len(images), size=batch, p=share)
-        target = tensor(np.stack([crop(images[at], chance) for at in chosen]))
-        with half():
-            with torch.no_grad():
-                latents = autoencoder.encode(target).latent_dist.mean
-            made = autoencoder.decode(latents + 0.05 * torch.randn_like(latents)).sample.float()
-        run.learn(pixel_loss(made, target) + functional.l1_loss(steepness(made), steepness(target)))
-
-
-def pixel_loss(made: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """L1 of pixels, and half as much of the differences of neighbours along each axis."""
-    edges = [functional.l1_loss(made.diff(dim=axis), target.diff(dim=axis)) for axis in (-1, -2)]
-    return functional.l1_loss(made, target) + 0.5 * (edges[0] + edges[1])
-
-
-def steepness(images: torch.Tensor) -> torch.Tensor:
-    """(n, 6, h // 8, w // 8): the mean absolute difference of neighbours, by channel and axis."""
-    across, down = images.diff(dim=-1).abs(), images.diff(dim=-2).abs()
-    return torch.cat([functional.avg_pool2d(each, 8, ceil_mode=True) for each in (across, down)], 1)
-
-
-@torch.no_grad()
-def difficulty(
-    autoencoder: AutoencoderKL, images: NDArray[np.uint8], names: list[tuple[str, str]]
-) -> NDArray[np.float64]:
-    """(n,) how often to draw each work, which sums to 1: the worse works of its studio come out, the more."""
-    studios = np.array([studio for studio, _ in names])
-    share = np.zeros(len(images))
-    for studio in np.unique(studios):
-        mine = np.flatnonzero(studios == studio)
-        target = tensor(images[mine[:: max(1, len(mine) // 48)]])
-        made = autoencoder.decode(autoencoder.encode(target).latent_dist.mean).sample
-        share[mine] = pixel_loss(made, target).item()
-    return np.asarray(share / share.sum(), np.float64)
-
-
-@torch.no_grad()
-def encode_all(autoencoder: AutoencoderKL, images: NDArray[np.uint8]) -> torch.Tensor:
-    """Normalised, packed latents of all works (n, 64, 64); the shift and scale go into the autoencoder's config."""
-    raw = torch.cat(
-        [autoencoder.encode(tensor(images[at : at + 64])).latent_dist.mean for at in range(0, len(images), 64)]
-    )
-    shift, scale = raw.mean().item(), 1 / raw.std().item()
-    autoencoder.register_to_config(shift_factor=shift, scaling_factor=scale)
-    latents = (raw - shift) * scale
-    return FluxPipeline._pack_latents(latents, *latents.shape)  # type: ignore[no-any-return]
-
-
 def train_flow(
-    pipeline: FluxPipeline, latents: torch.Tensor, names: list[tuple[str, str]], work: Path, steps: int, batch: int = 48
-) -> None:
+    pipeline: FluxPipeline, latents: torch.Tensor, names: list[tuple[str, str]], work: Path, steps: int,
+    *, compiled: bool = False, batch: int = 48,
+) -> None:  # fmt: skip
     """Rectified flow in latent space: predict noise - latents at a time t. The text encoders are trained along."""
     torch.manual_seed(2)
     modules = [pipeline.transformer, pipeline.text_encoder, pipeline.text_encoder_2]
     chance = random.Random(2)
     run = Run("flow", work, modules, 1.5e-3, steps)
     places = pipeline._prepare_latent_image_ids(1, SIDE // 16, SIDE // 16, DEVICE, torch.float32)
+    transformer = torch.compile(pipeline.transformer) if compiled else pipeline.transformer
     for step in run:
         chosen = [chance.randrange(len(names)) for _ in range(batch)]
         clean = latents[chosen]
@@ -330,14 +154,14 @@ def train_flow(
         noise = torch.randn_like(clean)
         t = torch.sigmoid(torch.randn(batch, device=DEVICE) + 0.3)
         with half():
-            loss = flow_loss(pipeline.transformer, clean, noise, t, pooled, words, places)
+            loss = flow_loss(transformer, clean, noise, t, pooled, words, places)
         run.learn(loss)
         if (step + 1) % SAMPLED == 0:
             sample_sheet(pipeline, work / f"samples-{step + 1}.png", studios=5, subjects=5)
 
 
 def flow_loss(
-    transformer: FluxTransformer2DModel,
+    transformer: Callable[..., Any],
     clean: torch.Tensor,
     noise: torch.Tensor,
     t: torch.Tensor,
@@ -372,23 +196,39 @@ def embed(pipeline: FluxPipeline, prompts: list[str]) -> tuple[torch.Tensor, tor
 
 
 @torch.no_grad()
+def ask(pipeline: FluxPipeline, prompts: list[str], **how: Any) -> Any:
+    """Whatever the pipeline makes of prompts, called as it will be."""
+    call: dict[str, Any] = {key: CALL[key] for key in CALL if key not in {"name", "licence", "negative_prompt"}}
+    with half():
+        return pipeline(prompt=prompts, negative_prompt=[""] * len(prompts), **call, **how).images
+
+
 def sample_sheet(pipeline: FluxPipeline, file: Path, studios: int | None = None, subjects: int | None = None) -> None:
     """The first `studios` down and `subjects` across, or all, one sample each."""
     rows = []
-    asked = SUBJECTS[:subjects]
-    call: dict[str, Any] = {key: CALL[key] for key in CALL if key not in {"name", "licence"}}
     for studio in allowed()[:studios]:
-        made = pipeline(
-            prompt=[caption(studio, subject) for subject in asked],
-            generator=torch.Generator().manual_seed(0),
-            output_type="np",
-            **{**call, "negative_prompt": [""] * len(asked)},
-        ).images
+        prompts = [caption(studio, subject) for subject in SUBJECTS[:subjects]]
+        made = ask(pipeline, prompts, generator=torch.Generator().manual_seed(0), output_type="np")
         rows.append(np.concatenate(list((made * 255).round().astype(np.uint8)), 1))
     Image.fromarray(np.concatenate(rows)).save(file)
 
 
-def train(out: Path, work: Path, *, variants: int, autoencoder_steps: int, decoder_steps: int, flow_steps: int) -> None:
+def imagine(pipeline: FluxPipeline, names: list[tuple[str, str]], count: int) -> tuple[torch.Tensor, NDArray[np.int64]]:
+    """Latents of `count` pictures, as the decoder takes them (m, LATENT, 16, 16), and of which `names` each is."""
+    of = np.random.default_rng(6).choice(len(names), count, replace=count > len(names))
+    torch.manual_seed(6)
+    made = []
+    for at in range(0, count, TOGETHER):
+        packed = ask(pipeline, [caption(*names[number]) for number in of[at : at + TOGETHER]], output_type="latent")
+        made.append(pipeline._unpack_latents(packed, SIDE, SIDE, pipeline.vae_scale_factor))
+    config = pipeline.vae.config
+    return torch.cat(made) / config.scaling_factor + config.shift_factor, of
+
+
+def train(
+    out: Path, work: Path, *, variants: int, autoencoder_steps: int, decoder_steps: int, flow_steps: int,
+    critic_steps: int, compiled: bool = False,
+) -> None:  # fmt: skip
     """The whole recipe: draw, train, save to `out` in half precision, and a sheet of samples to `work`."""
     work.mkdir(parents=True, exist_ok=True)
     images, names = works(work, variants)
@@ -409,9 +249,12 @@ def train(out: Path, work: Path, *, variants: int, autoencoder_steps: int, decod
         transformer=new_transformer().to(DEVICE),
     )
     pipeline.set_progress_bar_config(disable=True)
-    train_flow(pipeline, latents, names, work, flow_steps)
+    train_flow(pipeline, latents, names, work, flow_steps, compiled=compiled)
     for module in (pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2, pipeline.transformer):
         module.eval()
+    studios = np.array([allowed().index(studio) for studio, _ in names])
+    imagined, of = imagine(pipeline, names, IMAGINED)
+    train_against_critic(autoencoder, images, studios, imagined, studios[of], work, critic_steps)
     sample_sheet(pipeline, work / "samples.png")
     pipeline.to(dtype=torch.float16).save_pretrained(out)
     captions = [caption(studio, subject) for studio in allowed() for subject in SUBJECTS]
@@ -427,7 +270,9 @@ def main() -> None:
     parser.add_argument("--variants", type=int, default=VARIANTS, help="works per studio and subject")
     parser.add_argument("--autoencoder-steps", type=int, default=4500)
     parser.add_argument("--decoder-steps", type=int, default=2000)
-    parser.add_argument("--flow-steps", type=int, default=8000)
+    parser.add_argument("--flow-steps", type=int, default=16000)
+    parser.add_argument("--critic-steps", type=int, default=2500)
+    parser.add_argument("--compile", action="store_true", help="a third faster, after a minute; needs a C++ compiler")
     options = parser.parse_args()
     train(
         options.out,
@@ -436,6 +281,8 @@ def main() -> None:
         autoencoder_steps=options.autoencoder_steps,
         decoder_steps=options.decoder_steps,
         flow_steps=options.flow_steps,
+        critic_steps=options.critic_steps,
+        compiled=options.compile,
     )
 
 

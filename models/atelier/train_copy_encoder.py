@@ -23,7 +23,8 @@ from PIL import Image
 from torch.nn import functional
 
 from models.atelier.one_cycle import OneCycle
-from models.atelier.train import DEVICE, VARIANTS, half, works
+from models.atelier.train import VARIANTS, works
+from models.atelier.training_run import DEVICE, half
 from models.encoders.atelier import CopyNetwork
 
 Pixels = NDArray[np.uint8]

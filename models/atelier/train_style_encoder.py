@@ -17,7 +17,8 @@ from torch.nn import functional
 
 from models.atelier.collection import SUBJECTS
 from models.atelier.one_cycle import OneCycle
-from models.atelier.train import DEVICE, VARIANTS, works
+from models.atelier.train import VARIANTS, works
+from models.atelier.training_run import DEVICE
 from models.encoders.atelier import StyleNetwork
 
 TEMPERATURE = 0.1

@@ -1,13 +1,18 @@
 """Copies: found under edits, where they lie, not where there are none; and an index that refuses foreign files."""
 
+import threading
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
+from attribution import copies, matching
 from attribution.copies import CopyIndex, best_matches
 from attribution.evaluation.edits import EDITS
 from attribution.features import extract
+from attribution.matching import Alignment
 from models.atelier.collection import SUBJECTS, draw
 from models.atelier.studios import STUDIOS
 
@@ -97,6 +102,20 @@ def test_the_same_work_twice_is_found_twice() -> None:
 def test_pictures_without_content_are_no_copies(index: CopyIndex, picture: np.ndarray) -> None:
     weakest = min(index.find(work)[0].score for work in WORKS[::8])
     assert all(found.score < weakest / 4 for found in index.find(picture))
+
+
+def test_threads_are_kept_from_one_picture_to_the_next(index: CopyIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service examines for months, and every thread that ends leaves memory of its libraries behind."""
+    seen: set[threading.Thread] = set()
+
+    def align(*given: Any, **said: Any) -> Alignment | None:
+        seen.add(threading.current_thread())
+        return matching.align(*given, **said)
+
+    monkeypatch.setattr(copies, "align", align)
+    for work in WORKS[:6]:
+        index.find(work)
+    assert 0 < len(seen) <= cv2.getNumThreads()
 
 
 def test_an_empty_index_finds_nothing() -> None:

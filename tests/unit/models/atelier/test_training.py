@@ -33,11 +33,13 @@ def test_the_recipe_gives_a_pipeline_and_goes_on_where_it_was_cut_off(
 ) -> None:
     monkeypatch.setattr(train, "SUBJECTS", SUBJECTS[:2])
     monkeypatch.setattr(train, "allowed", lambda: [STUDIOS[0].name])
+    monkeypatch.setattr(train, "IMAGINED", 2)
     torch.set_num_threads(1)
-    train.train(tmp_path / "out", tmp_path / "work", variants=1, autoencoder_steps=2, decoder_steps=1, flow_steps=2)
+    steps = {"autoencoder_steps": 2, "decoder_steps": 1, "critic_steps": 2}
+    train.train(tmp_path / "out", tmp_path / "work", variants=1, flow_steps=2, **steps)
     state = torch.load(tmp_path / "work" / "flow.pt", weights_only=True)
     assert state["done"] == 2
-    train.train(tmp_path / "out", tmp_path / "work", variants=1, autoencoder_steps=2, decoder_steps=1, flow_steps=3)
+    train.train(tmp_path / "out", tmp_path / "work", variants=1, flow_steps=3, **steps)
     assert torch.load(tmp_path / "work" / "flow.pt", weights_only=True)["done"] == 3
     assert isinstance(FluxPipeline.from_pretrained(tmp_path / "out"), FluxPipeline)
     made = Generator.load(tmp_path / "out").generate(SMALL, seed=1, steps=1)
