@@ -303,10 +303,11 @@ def run(
         stack.callback(bucket.close)
         in_bucket: dict[str, Fault] = {"object storage fails half its writes": half_of_writes_fail(bucket)}
         try:
-            for all_of_them, given, variables in (
+            both: list[tuple[dict[str, Fault], dict[str, object], dict[str, str]]] = [
                 (faults, {}, {}),
                 (in_bucket, {"storage_url": f"s3://{Bucket.NAME}"}, bucket.environment),
-            ):
+            ]
+            for turn, (all_of_them, given, variables) in enumerate(both):
                 chosen = {name: fault for name, fault in all_of_them.items() if any(each in name for each in only)}
                 if not chosen:
                     continue
@@ -314,7 +315,8 @@ def run(
                 service.environment |= variables
                 service.start()
                 _, files = warmed(service)
-                with Arena(service, files, seed, outage_seconds, rate_scale) as arena:
+                pictures = seed + turn  # nobody hands in the same picture twice, which would count as doubled
+                with Arena(service, files, pictures, outage_seconds, rate_scale) as arena:
                     for name, fault in chosen.items():
                         found["faults"][name] = suffer(arena, name, fault)
                     arena.writers.stop()
