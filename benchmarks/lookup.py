@@ -26,10 +26,11 @@ INDEXES = {
 }
 
 
-def fill(runtime: Runtime, records: int) -> list[tuple[str, str]]:
+def fill(runtime: Runtime, records: int, *, similar: bool = True) -> list[tuple[str, str]]:
     """Insert issued records by COPY, as the tables' owner; returns (file sha256, pixel sha256) of each.
 
-    The approximate indexes are built afterwards: adding rows to them one by one takes ten times as long.
+    The approximate indexes are built afterwards: adding rows to them one by one takes ten times as long. Without
+    `similar` there are none, for who asks by hash alone.
     """
     random = np.random.default_rng(1)
     hashes = []
@@ -53,7 +54,7 @@ def fill(runtime: Runtime, records: int) -> list[tuple[str, str]]:
                     )
                 )  # fmt: skip
         cursor.execute("INSERT INTO stamps (record_id, ai_origin) SELECT id, false FROM records")
-        for index, columns in INDEXES.items():
+        for index, columns in INDEXES.items() if similar else ():
             cursor.execute(f"CREATE INDEX {index} ON records USING hnsw ({columns}")
         cursor.execute("ANALYZE records")
     server.detach()

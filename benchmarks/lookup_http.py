@@ -148,7 +148,7 @@ def main() -> None:
         service = Service(Path(name) / "ledger", {})
         with open_runtime(service.settings) as runtime:
             begun = time.monotonic()
-            hashes = [file for file, _ in fill(runtime, options.records)]
+            hashes = [file for file, _ in fill(runtime, options.records, similar=False)]
             filled = time.monotonic() - begun
             try:
                 found = run(service, hashes, options)
