@@ -15,10 +15,9 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-from models.atelier.autoencoder import CROP, crop, pixel_loss, steepness
+from models.atelier.autoencoder import crop, pixel_loss, steepness
 from models.atelier.training_run import DEVICE, Run, half, tensor
 
-FACTOR = 8  # pixels along a side of a latent
 WIDTHS = (48, 96, 192)
 
 
@@ -63,7 +62,7 @@ def train_against_critic(
             with torch.no_grad():
                 own = autoencoder.encode(drawn).latent_dist.mean
             own = own + 0.05 * torch.randn_like(own)
-            parts = torch.stack([_part(imagined[at], chance) for at in others])
+            parts = torch.stack([_part(imagined[at], own.shape[-1], chance) for at in others])
             made = autoencoder.decode(torch.cat([own, parts])).sample.float()
             disliked = -critic(made, by).mean()
         wrong = pixel_loss(made[:batch], drawn) + functional.l1_loss(steepness(made[:batch]), steepness(drawn))
@@ -74,9 +73,8 @@ def train_against_critic(
         against.learn((1 - real).relu().mean() + (1 + false).relu().mean())
 
 
-def _part(latent: torch.Tensor, chance: np.random.Generator) -> torch.Tensor:
-    """As much of a latent (channels, h, w) as CROP pixels are decoded from."""
-    side = CROP // FACTOR
+def _part(latent: torch.Tensor, side: int, chance: np.random.Generator) -> torch.Tensor:
+    """A random part (channels, side, side) of a latent (channels, h, w)."""
     top, left = (chance.integers(length - side + 1) for length in latent.shape[1:])
     return latent[:, top : top + side, left : left + side]
 

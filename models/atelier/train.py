@@ -252,7 +252,7 @@ def train(
     train_flow(pipeline, latents, names, work, flow_steps, compiled=compiled)
     for module in (pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2, pipeline.transformer):
         module.eval()
-    studios = np.array([allowed().index(studio) for studio, _ in names])
+    _, studios = np.unique([studio for studio, _ in names], return_inverse=True)
     imagined, of = imagine(pipeline, names, IMAGINED)
     train_against_critic(autoencoder, images, studios, imagined, studios[of], work, critic_steps)
     sample_sheet(pipeline, work / "samples.png")
