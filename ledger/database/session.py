@@ -65,7 +65,14 @@ class Database:
             connection.autocommit = True
             key = int.from_bytes(name.bytes[8:], "big", signed=True)
             row = connection.execute("SELECT pg_try_advisory_lock(%s)", (key,)).fetchone()
-            yield row is not None and bool(row[0])
+            ours = row is not None and bool(row[0])
+            try:
+                yield ours
+            finally:
+                if ours:
+                    # Closing alone frees it only once the server notices, which may be after our next attempt.
+                    with contextlib.suppress(psycopg.OperationalError):
+                        connection.execute("SELECT pg_advisory_unlock(%s)", (key,))
         finally:
             connection.close()
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,27 @@ def test_a_session_commits_and_a_raw_connection_sees_it(database: Database) -> N
     with database.connect() as connection:
         assert connection.autocommit is False
         assert connection.execute("SELECT name FROM principals").fetchall() == [("somebody",)]
+
+
+def test_a_lock_is_free_again_the_moment_its_context_ends(database: Database) -> None:
+    """Closing the connection is not enough: the server may notice that after the next attempt."""
+    name = uuid.uuid4()
+
+    def taken() -> bool:
+        with database.advisory_lock(name) as ours:
+            return ours
+
+    assert all(taken() for _ in range(300))
+
+
+def test_a_lock_whose_connection_is_lost_hides_no_error_of_the_work_under_it(database: Database) -> None:
+    with pytest.raises(KeyError), database.advisory_lock(uuid.uuid4()), database.connect() as other:
+        (gone,) = other.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+            " WHERE locktype = 'advisory' AND datname = current_database()"
+        ).fetchall()
+        assert gone == (True,)
+        raise KeyError
 
 
 def test_the_dsn_for_asynchronous_clients_reaches_the_same_database(database: Database) -> None:
