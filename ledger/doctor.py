@@ -27,6 +27,7 @@ from ledger.database.tables.log import LogEntry, LogOutbox, LogPublished, LogWit
 from ledger.errors import LedgerError, Unavailable
 from ledger.keys.current import CurrentKeys
 from ledger.keys.ring import keys_of, staged
+from ledger.log.head import compare
 from ledger.log.notes import Checkpoint, NoteError, open_note
 from ledger.log.policy import NO_QUORUM, load_policy
 from ledger.log.shard import newest_head, query_of, right_edge, witnessed_head
@@ -286,7 +287,9 @@ def _append_only(runtime: Runtime) -> str:
 
 
 def _log(runtime: Runtime) -> str:
-    """The newest checkpoint is signed by our key and its root is that of what the tables hold."""
+    """The newest checkpoint is signed by our key, its root is that of what the tables hold, and nothing newer was ever
+    let out."""
+    let_out = runtime.head.read()
     with runtime.database.connect() as connection:
 
         def query(sql: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
@@ -295,6 +298,7 @@ def _log(runtime: Runtime) -> str:
         head = newest_head(query, runtime.shard)
         if head is None:
             raise _Warning("the log has no checkpoint yet", "run `lawful up`: its sequencer writes the first one")
+        compare(runtime.head, let_out, runtime.keys.log.verifier, query, runtime.shard, head)
         edge = right_edge(query, runtime.shard, head.size)
     try:
         signed = Checkpoint.parse(open_note(head.note, [runtime.keys.log.verifier]).text)

@@ -23,6 +23,8 @@ from ledger.log.statements import parse_statement
 # Bits of 256 that may differ before two pictures are no longer called alike. Unrelated pictures differ in 120 to 132;
 # re-encoding and halving mostly fewer than 12. docs/decisions/0005-soft-bindings.md has the measured rates.
 SOFT_BITS = {"iscc": 16, "pdq": 32}
+AT_MOST = 100
+"""Records of one hash that are shown."""
 PDQ_QUALITY = 50  # below it a PDQ hash says little
 SOFT_LIMIT = 10
 BLOCKED = "lawful-ledger/blocked/1"
@@ -119,9 +121,8 @@ def find(
     file_sha256: str | None = None,
     pixel_sha256: str | None = None,
     iscc: str | None = None,
-    limit: int = 100,
 ) -> list[RecordView]:
-    """Issued generations and stamps with exactly this hash, earliest first. Give one of the three.
+    """Issued generations and stamps with exactly this hash, earliest first, `AT_MOST`. Give one of the three.
 
     `file_sha256` also finds a stamp by the file as it was handed in, before it got its credential.
     """
@@ -133,35 +134,30 @@ def find(
             next_step="ask once per hash",
         )
     if file_sha256 is not None:
-        digest = _digest("file_sha256", file_sha256)
-        where = sa.or_(Record.file_sha256 == digest, Record.submitted_sha256 == digest)
-    elif pixel_sha256 is not None:
-        where = Record.pixel_sha256 == _digest("pixel_sha256", pixel_sha256)
-    else:
-        assert iscc is not None
-        if not ISCC.fullmatch(iscc):
-            raise BadRequest(
-                "iscc: an ISCC in text form is wanted", code="iscc_malformed", next_step="send it as ISCC:… in full"
-            )
-        where = Record.iscc == iscc
-    return _views(session, sa.and_(where, Record.listed), limit)
+        return _hashed(session, _digest("file_sha256", file_sha256), "file_sha256", "submitted_sha256")
+    if pixel_sha256 is not None:
+        return _hashed(session, _digest("pixel_sha256", pixel_sha256), "pixel_sha256")
+    assert iscc is not None
+    if not ISCC.fullmatch(iscc):
+        raise BadRequest(
+            "iscc: an ISCC in text form is wanted", code="iscc_malformed", next_step="send it as ISCC:… in full"
+        )
+    return _hashed(session, iscc, "iscc")
 
 
 def find_any(session: Session, digest: str) -> list[RecordView]:
     """For `/r/<hash>`: 64 hex digits that may name a file or its pixels. No digest is both, so one query asks."""
-    named = _digest("file_sha256", digest)
-    columns = (Record.file_sha256, Record.submitted_sha256, Record.pixel_sha256)
-    return _views(session, sa.and_(sa.or_(*(each == named for each in columns)), Record.listed), 100)
+    return _hashed(session, _digest("file_sha256", digest), "file_sha256", "submitted_sha256", "pixel_sha256")
 
 
 def by_id(session: Session, record_id: uuid.UUID) -> RecordView:
     """The record in any state (its owner asks how far it is); one that is not issued shows no hashes and no file."""
-    found = _views(session, Record.id == record_id, 1)
-    if not found:
+    row = session.execute(_with_id(), {"id": record_id}).one_or_none()
+    if row is None:
         raise NotFound(
             f"no record {record_id}", code="record_unknown", next_step="look the file up by its hash instead"
         )
-    return found[0]
+    return _view(row)
 
 
 def for_its_owner(session: Session, record_id: uuid.UUID) -> RecordView:
@@ -286,6 +282,11 @@ def file_key(session: Session, record_id: uuid.UUID) -> tuple[str, str]:
     return row.file_key, row.media_type
 
 
+def _hashed(session: Session, value: bytes | str, *columns: str) -> list[RecordView]:
+    """The listed records that have `value` in one of `columns`, earliest first."""
+    return [_view(row) for row in session.execute(_with_hash(*columns), {"value": value})]
+
+
 def _views(session: Session, where: sa.ColumnElement[bool], limit: int) -> list[RecordView]:
     """The records `where`, with what their view needs, in one query; earliest first."""
     return [_view(row) for row in session.execute(_viewed().where(where).limit(limit))]
@@ -293,7 +294,8 @@ def _views(session: Session, where: sa.ColumnElement[bool], limit: int) -> list[
 
 @cache
 def _viewed() -> sa.Select[*tuple[Any, ...]]:
-    """The query behind every view, put together once: that takes longer than to ask it."""
+    """The query behind every view. It and those that thousands ask a minute are put together once: that takes longer
+    than to ask them."""
     witnessed = sa.exists().where(WITNESSED_HEADS.c.shard == LogShard.name, WITNESSED_HEADS.c.size > LogEntry.idx)
     place = (
         sa.select(LogShard.origin, LogEntry.idx, witnessed.label("witnessed"))
@@ -320,6 +322,17 @@ def _viewed() -> sa.Select[*tuple[Any, ...]]:
         .outerjoin(place, sa.true())
         .order_by(Record.created_at, Record.id)
     )
+
+
+@cache
+def _with_hash(*columns: str) -> sa.Select[*tuple[Any, ...]]:
+    alike = (getattr(Record, each) == sa.bindparam("value") for each in columns)
+    return _viewed().where(sa.or_(*alike), Record.listed).limit(AT_MOST)
+
+
+@cache
+def _with_id() -> sa.Select[*tuple[Any, ...]]:
+    return _viewed().where(Record.id == sa.bindparam("id"))
 
 
 def _view(record: sa.Row[*tuple[Any, ...]]) -> RecordView:

@@ -48,6 +48,10 @@ class Runtime:
         return self.database.sessions
 
     @property
+    def reading(self) -> sessionmaker[Session]:
+        return self.database.reading
+
+    @property
     def shard(self) -> str:
         return shard_of(self.settings.origin)
 

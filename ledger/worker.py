@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any, get_args
 
 import procrastinate
+import procrastinate.worker
 import sqlalchemy as sa
 import structlog
 from procrastinate.exceptions import AlreadyEnqueued
@@ -51,6 +52,7 @@ MOST_ATTEMPTS = 100  # whatever the reason: about an hour and a half of waiting 
 MOST_ATTEMPTS_ON_CLAIM = 10  # then the job has failed, and the next one comes later (`deciding.waiting`)
 NOTICE_RETRIES = 6
 NOTICES_AT_ONCE = 4
+TICK = 0.1  # seconds between two looks at whether to go on
 SHUTDOWN_SECONDS = 10.0  # a job that takes longer is resumed by the next worker
 
 
@@ -362,29 +364,28 @@ def serve(settings: Settings, stop: threading.Event) -> None:
 
 async def _serve(worker: Worker, sequencer: SequencerThread, stop: threading.Event) -> None:
     app = _application(worker)
+    takers = [_taker(app, jobs.QUEUE, at_once=1), _taker(app, jobs.NOTICES, at_once=NOTICES_AT_ONCE)]
+    end = asyncio.Event()
     async with app.open_async():
-        tasks = [
-            asyncio.create_task(each)
-            for each in (
-                _take(app, jobs.QUEUE, at_once=1),
-                _take(app, jobs.NOTICES, at_once=NOTICES_AT_ONCE),
-                _housekeeping(app, worker),
-            )
-        ]
+        # They are told to end, not cancelled: while one asks the database, a cancellation may be lost.
+        work = [*(taker.run() for taker in takers), _housekeeping(worker, app, end)]  # type: ignore[no-untyped-call]
+        tasks = [asyncio.create_task(each) for each in work]
+        await asyncio.sleep(0)  # each has begun: one that is told to end before that begins all the same
         log.info("worker_ready", profile=worker.runtime.settings.profile)
         while not stop.is_set() and not (sequencer.failure or any(each.done() for each in tasks)):  # noqa: ASYNC110 - `stop` is a thread's, set by a signal
-            await asyncio.sleep(0.1)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for task in tasks:  # an error that ended one of them ends the process, which is then restarted
-            if not task.cancelled() and (error := task.exception()) is not None:
+            await asyncio.sleep(TICK)
+        for taker in takers:
+            taker.stop()  # type: ignore[no-untyped-call]
+        end.set()
+        for error in await asyncio.gather(*tasks, return_exceptions=True):
+            if error is not None:  # what ended one of them ends the process, which is then restarted
                 raise error
 
 
-async def _take(app: procrastinate.App, queue: str, *, at_once: int) -> None:
-    """Do the jobs of one queue until cancelled."""
-    await app.run_worker_async(
+def _taker(app: procrastinate.App, queue: str, *, at_once: int) -> procrastinate.worker.Worker:
+    """Does the jobs of one queue until it is told to stop; what is in hand then has `SHUTDOWN_SECONDS`."""
+    return procrastinate.worker.Worker(
+        app,
         queues=[queue],
         name="worker",
         concurrency=at_once,
@@ -397,11 +398,11 @@ async def _take(app: procrastinate.App, queue: str, *, at_once: int) -> None:
     )
 
 
-async def _housekeeping(app: procrastinate.App, worker: Worker) -> None:
-    """Give jobs of dead workers to the living, enqueue what stands half-way without a job, sweep the store;
-    close claims whose time is up, forget addresses that only a link was sent to."""
+async def _housekeeping(worker: Worker, app: procrastinate.App, end: asyncio.Event) -> None:
+    """Until `end`: give jobs of dead workers to the living, enqueue what stands half-way without a job, sweep the
+    store; close claims whose time is up, forget addresses that only a link was sent to."""
     next_sweep = time.monotonic() + FIRST_SWEEP_SECONDS
-    while True:
+    while not end.is_set():
         try:
             with worker.runtime.sessions.begin() as session:
                 limits.forget(session)
@@ -430,4 +431,6 @@ async def _housekeeping(app: procrastinate.App, worker: Worker) -> None:
                     continue
         except (LedgerError, sa.exc.SQLAlchemyError, procrastinate.exceptions.ConnectorException) as error:
             log.warning("housekeeping_failed", exc_info=error)
-        await asyncio.sleep(HOUSEKEEPING_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HOUSEKEEPING_SECONDS):
+                await end.wait()

@@ -22,7 +22,11 @@ FAREWELLS = (errors.AdminShutdown, errors.CrashShutdown, errors.IdleInTransactio
 
 
 class Database:
-    """A database as `lawful_app`, and the hold on the embedded server if it is that one. Close it when done."""
+    """A database as `lawful_app`, and the hold on the embedded server if it is that one. Close it when done.
+
+    `sessions.begin()` is a transaction. `reading()` is for reads without one: each statement sees what is committed
+    when it runs, as it would in a transaction of ours (READ COMMITTED), and is planned once, not each time.
+    """
 
     def __init__(self, address: Address, server: EmbeddedPostgres | None = None) -> None:
         self._address = address
@@ -37,6 +41,8 @@ class Database:
         )
         sa.event.listen(self.engine, "handle_error", self._explain)
         self.sessions: sessionmaker[Session] = sessionmaker(self.engine, expire_on_commit=False)
+        # A rollback, which is how a transaction of reads ends, makes psycopg forget every statement that it prepared.
+        self.reading: sessionmaker[Session] = sessionmaker(self.engine.execution_options(isolation_level="AUTOCOMMIT"))
 
     @property
     def async_dsn(self) -> str:

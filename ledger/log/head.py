@@ -119,15 +119,17 @@ class HeadFile:
         return Unavailable(detail, code=code, next_step="See that the folder of the keys is there and writable.")
 
 
-def compare(file: HeadFile, verifier: NoteVerifier, query: Query, shard: str, head: Head | None) -> None:
+def compare(
+    file: HeadFile, note: bytes | None, verifier: NoteVerifier, query: Query, shard: str, head: Head | None
+) -> None:
     """Refuse a database that is not the one, or the continuation of the one, that the file's head was signed over.
 
-    `head` is the database's newest, None for a shard that has yet to begin. A database that is ahead of the
-    file is what a crash between commit and flush leaves, and must extend the file's tree (a consistency proof from its
-    tiles, RFC 9162 section 2.1.4). Raises Inconsistent with code `log_behind_head`, `log_forked_from_head`,
-    `log_head_missing` (entries, but no file), `log_head_damaged` (no whole note, or not by this key).
+    `note` is what the file held (`HeadFile.read`) before `head` was read, the database's newest, None for a shard that
+    has yet to begin: in this order a log that goes on meanwhile is never behind what it has let out. A database that is
+    ahead of the file is what a crash between commit and flush leaves, and must extend the file's tree (a consistency
+    proof from its tiles, RFC 9162 section 2.1.4). Raises Inconsistent with code `log_behind_head`,
+    `log_forked_from_head`, `log_head_missing` (entries, but no file), `log_head_damaged` (not by this key).
     """
-    note = file.read()
     size = head.size if head is not None else 0
     if note is None:
         if size:

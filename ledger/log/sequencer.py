@@ -151,7 +151,8 @@ class Sequencer:
             # Only read up to here and asked around: a log that fails a check stays as it was.
             head = self._standing(connection)
             if self._head is not None:
-                kept.compare(self._head, self._signer.verifier, _query(connection), self._shard, head)
+                let_out = self._head.read()
+                kept.compare(self._head, let_out, self._signer.verifier, _query(connection), self._shard, head)
             self._check_outside(head or Head(0, merkle.EMPTY_ROOT, b""))
             if head is None:
                 with connection.transaction():

@@ -62,7 +62,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
 def about_page(request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime]) -> Template | Response[About]:
     """The policy, the error rates and the keys. Believe keys that you got elsewhere."""
     settings = runtime.settings
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         policy = policy_in_force(settings.witness_policy)
         view = log_view(query_of(session), runtime.shard, log_url(runtime), policy)
         about = About(

@@ -83,7 +83,7 @@ def read_rows(
     wanted = Filter(
         since=_aware(since), until=_aware(until), type=entry_type, model=model, artist=artist, decision=decision
     )
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         policy = policy_in_force(runtime.settings.witness_policy)
         return disclosure.page(session, runtime.shard, policy, wanted, cursor, limit)
 
@@ -140,7 +140,7 @@ async def read_export(
 
 
 def _head(runtime: Runtime, wanted: Filter) -> Head:
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         disclosure.check(session, wanted)
         return shown_head(query_of(session), runtime.shard, policy_in_force(runtime.settings.witness_policy))
 

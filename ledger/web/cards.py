@@ -31,7 +31,7 @@ ALONE = {"Content-Security-Policy": "default-src 'none'; sandbox"}
 def read_card(runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]) -> Template:
     """What the report says in one sentence, without names that were withdrawn since, with what the image was made, and
     where to check it. What a submitter wrote is escaped. A card proves nothing: anybody can write one."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         view = lookup.by_id(session, record_id)
         if view.state != "issued" or view.redacted or view.log is None:
             raise NotFound(

@@ -48,7 +48,7 @@ class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @get("/v1/claims", tags=["Reading"], summary="Claims, the newest first", responses=problems(422), sync_to_thread=True)
 def list_claims(runtime: NamedDependency[Runtime], about: About = None, before: Before = None) -> Claims:
     """Fifty at a time; ids are in the order of time, so none is skipped or repeated."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         return Claims(views.newest_claims(session, about=about, before=before))
 
 
@@ -79,7 +79,7 @@ def read_claim(runtime: NamedDependency[Runtime], claim_id: FromPath[uuid.UUID])
 )
 def read_claim_report(runtime: NamedDependency[Runtime], claim_id: FromPath[uuid.UUID]) -> dict[str, Any]:
     """The report, the statement that commits to it (by the report's RFC 8785 form), salt and proof of inclusion."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         return views.signed_report(session, runtime, claim_id)
 
 
@@ -182,7 +182,7 @@ def claims_page(
     request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], about: About = None, before: Before = None
 ) -> Template | Response[Claims]:
     """Claims, the newest first."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         found = views.newest_claims(session, about=about, before=before)
     vary = {"Vary": "Accept"}
     if not wants_page(request):
@@ -200,7 +200,7 @@ def claim_page(
     vary = {"Vary": "Accept, Cookie"}
     if not wants_page(request):
         return Response(found, media_type=MediaType.JSON, headers=vary)
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         claim = session.get_one(Claim, claim_id)
         own = claim.identity_id is not None and claim.identity_id == request.state.identity_id
         seen = examined.newest(session, claim_id)
@@ -273,7 +273,7 @@ async def check_token(
 
 
 def _view(runtime: Runtime, claim_id: uuid.UUID) -> ClaimView:
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         return views.view(session, runtime, claim_id)
 
 
@@ -311,7 +311,7 @@ def _check_token(runtime: Runtime, claim_id: uuid.UUID, identity_id: uuid.UUID) 
 
 def _artist(runtime: Runtime, claim_id: uuid.UUID, identity_id: uuid.UUID) -> uuid.UUID:
     """The artist of the work that this person's claim names."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         replies.require_claimant(session, claim_id, identity_id)
         claim = session.get(Claim, claim_id)
         if claim is None:

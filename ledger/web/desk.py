@@ -37,7 +37,7 @@ def desk_page(
 ) -> Template:
     """The desk; for whoever does not act for this artist, in the same words for any id, how to come to it."""
     identity_id: uuid.UUID = request.state.identity_id
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         mine = links.acts_for(session, identity_id, artist_id)
         found = desk.view(session, identity_id, artist_id, after) if mine else None
     if found is None:
@@ -184,7 +184,7 @@ def _token(runtime: Runtime, identity_id: uuid.UUID, artist_id: uuid.UUID) -> tu
 
 
 def _check(runtime: Runtime, identity_id: uuid.UUID, artist_id: uuid.UUID) -> None:
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         _shown(session, artist_id)
     control.check(runtime, identity_id, artist_id)
 

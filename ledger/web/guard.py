@@ -86,7 +86,7 @@ def _bearer(connection: Connection) -> str | None:
 
 
 def _caller(runtime: Runtime, key: str | None) -> Caller:
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         principal = principal_of(session, key) if key is not None else None
     if principal is None:
         raise NotAllowed(
@@ -112,5 +112,5 @@ def auditor_id(request: "Request[Any, Any, Any]") -> str:
 def _auditor(runtime: Runtime, token: str | None) -> Auditor | None:
     if token is None:
         return None
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         return auditors.auditor_of(session, token, runtime.clock())

@@ -47,7 +47,7 @@ def read_standing(runtime: NamedDependency[Runtime]) -> Standing:
 )
 def readyz(runtime: NamedDependency[Runtime]) -> Response[dict[str, Any]]:
     """503 names what is missing. A quiet log is no fault: only a statement that waits for too long is."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         worker = worker_is_alive(session)
         newest, size = session.execute(
             sa.select(sa.func.max(LogCheckpoint.created_at), sa.func.max(LogCheckpoint.size)).where(

@@ -63,7 +63,7 @@ class Keys(msgspec.Struct, frozen=True):
 )
 def read_keys(runtime: NamedDependency[Runtime]) -> Keys:
     """For an admin: which keys there are, whose, and which were revoked."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         found = api_keys.keys(session)
     return Keys([KeyView(each.id, each.name, each.role, each.created_at, each.revoked_at) for each in found])
 

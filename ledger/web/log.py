@@ -56,7 +56,7 @@ def read_checkpoint(
 ) -> Response[bytes]:
     """C2SP tlog-checkpoint. Where a witness policy is set: the newest with enough cosignatures, and with them."""
     _in_its_one_spelling(request, shard, "checkpoint")
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         head = shown_head(query_of(session), shard, policy_in_force(runtime.settings.witness_policy))
     return Response(head.note, media_type=NOTE, headers=FOR_A_MOMENT)
 
@@ -75,7 +75,7 @@ def read_integrated_checkpoint(
 ) -> Response[bytes]:
     """On the log's word alone: it carries no witness's signature."""
     _in_its_one_spelling(request, shard, "checkpoint/integrated")
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         head = tiles.integrated_head(query_of(session), shard)
     return Response(head.note, media_type=NOTE, headers=FOR_A_MOMENT)
 
@@ -95,7 +95,7 @@ def read_tile(
     """C2SP tlog-tiles: tile/L/N, tile/entries/N, and with .p/W their first W; never beyond what is published."""
     tile = tiles.TilePath.parse(path.removeprefix("/"))
     _in_its_one_spelling(request, shard, str(tile))
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         body = tiles.read(query_of(session), shard, tile)
     if not tile.entries:
         return Response(body, media_type=TILE, headers=FOR_EVER)
@@ -119,7 +119,7 @@ def read_timestamp(
 ) -> Response[bytes]:
     """An RFC 3161 response over SHA-256 of a checkpoint's text. Its Link header leads to that checkpoint in a proof."""
     _in_its_one_spelling(request, shard, "timestamp")
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         found = newest_timestamp(query_of(session), shard)
     if found is None:
         raise NotFound(
@@ -157,7 +157,7 @@ def read_policy(runtime: NamedDependency[Runtime]) -> Response[str]:
 )
 def read_log(runtime: NamedDependency[Runtime]) -> Response[LogView]:
     """What is integrated and what is witnessed are two facts. Keys are announced by entries, which prove them."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         policy = policy_in_force(runtime.settings.witness_policy)
         return Response(log_view(query_of(session), runtime.shard, log_url(runtime), policy), headers=FOR_A_MOMENT)
 
@@ -173,7 +173,7 @@ def read_log(runtime: NamedDependency[Runtime]) -> Response[LogView]:
 )
 def read_proof_by_index(runtime: NamedDependency[Runtime], index: FromPath[int], size: Size = None) -> Response[bytes]:
     """A C2SP tlog-proof under the newest published checkpoint, or the one of `size`."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         proof = entries.proof_by_index(session, runtime.shard, index, size)
     return Response(proof, media_type=NOTE, headers=ANYWHERE)
 
@@ -191,7 +191,7 @@ def read_statement_proof(
     runtime: NamedDependency[Runtime], leaf_hash: FromPath[str], until: Until = "integrated"
 ) -> Response[bytes]:
     """A C2SP tlog-proof of the entry with this leaf hash, SHA-256(0x00 ‖ entry) in hex."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         return proof_answer(session, runtime.shard, _leaf(leaf_hash), until)
 
 
@@ -206,7 +206,7 @@ def read_statement_proof(
 )
 def read_statement_receipt(runtime: NamedDependency[Runtime], leaf_hash: FromPath[str]) -> Response[bytes]:
     """A receipt of RFC 9942 from the same tree. Its Link header names the tlog-proof under the same checkpoint."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         return receipt_answer(session, runtime, runtime.shard, _leaf(leaf_hash))
 
 

@@ -50,7 +50,7 @@ def log_page(
 ) -> Template | Response[LogPage]:
     """Its checkpoint, witnesses, growth and newest entries; what `q` names, or the records of a `model`."""
     asked = (q or model or "").strip()
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         policy = policy_in_force(runtime.settings.witness_policy)
         query = query_of(session)
         view = log_view(query, runtime.shard, log_url(runtime), policy)

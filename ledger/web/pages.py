@@ -42,7 +42,7 @@ def verification_page(
 ) -> Template | Response[None]:
     """What a verification found; while it is not finished, a page that asks again by itself."""
     hidden = {"X-Robots-Tag": "noindex, nofollow"}
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         found = verifications.result(session, record_id)
         if found is None:
             of_kind(session, record_id, "verification")

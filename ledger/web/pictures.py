@@ -15,7 +15,7 @@ def read_picture(
     request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], name: FromPath[str]
 ) -> Response[bytes]:
     """The matched region that a report's evidence names, `<SHA-256>.png`."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         data = picture(session, name)  # also for a caller that has it: a record may have been erased since
     etag = f'"{name}"'
     headers = {"ETag": etag, "Cache-Control": "no-cache"}

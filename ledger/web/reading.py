@@ -77,7 +77,7 @@ def read_stamp(runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]
 )
 def read_verification(runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]) -> Response[Any]:
     """Whoever knows the id may read it; it is not listed anywhere."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         found = verifications.result(session, record_id)
         if found is None:
             return Response(lookup.by_id(session, record_id), status_code=202, headers={"Retry-After": "1"})
@@ -99,7 +99,7 @@ def find_records(
     iscc: Iscc = None,
 ) -> Records:
     """Exactly one of the three. Several records of the same hash are all listed, earliest first."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         return Records(lookup.find(session, file_sha256=file_sha256, pixel_sha256=pixel_sha256, iscc=iscc))
 
 
@@ -113,7 +113,7 @@ def find_records(
 )
 def read_record(runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]) -> RecordView:
     """In any state: hashes and content are shown once it is issued, and no more when it was erased."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         return lookup.by_id(session, record_id)
 
 
@@ -127,7 +127,7 @@ def read_record(runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID
 )
 def read_log_entry(runtime: NamedDependency[Runtime], index: FromPath[int]) -> Response[EntryView]:
     """`redacted` where the content behind the entry was deleted, with the redaction's own index, reason and role."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         found = lookup.by_index(session, runtime.shard, index)
     return Response(found, headers={"Cache-Control": REVALIDATE})
 
@@ -144,7 +144,7 @@ def read_file(
     request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]
 ) -> Response[bytes]:
     """The bytes as issued. The name is the record's id: nothing that a submitter wrote."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         key, media_type = lookup.file_key(session, record_id)
         file_sha256 = lookup.by_id(session, record_id).file_sha256
     name = f"{record_id}.{media_type.rsplit('/', 1)[-1]}"
@@ -168,7 +168,7 @@ def read_report(
     request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]
 ) -> Response[bytes]:
     """Canonical JSON (RFC 8785), byte for byte as the record's logged statement commits to it."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         body = lookup.report(session, record_id)
         report_sha256 = str(lookup.by_id(session, record_id).report_sha256)
     return _cached(request, report_sha256, MediaType.JSON, {}) or _bytes(body, report_sha256, MediaType.JSON, {})
@@ -238,7 +238,7 @@ def read_proof(
     runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID], until: Until = "integrated"
 ) -> Response[bytes]:
     """A C2SP tlog-proof of the record's statement, under the newest checkpoint that covers it."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         return proof_answer(session, *_entry_of(session, record_id), until)
 
 
@@ -253,7 +253,7 @@ def read_proof(
 )
 def read_receipt(runtime: NamedDependency[Runtime], record_id: FromPath[uuid.UUID]) -> Response[bytes]:
     """A COSE receipt (RFC 9942) of the record's statement. Its Link header names a proof under the same checkpoint."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         return receipt_answer(session, runtime, *_entry_of(session, record_id))
 
 
@@ -268,10 +268,10 @@ def _entry_of(session: Session, record_id: uuid.UUID) -> tuple[str, bytes]:
 
 
 def _progress(runtime: Runtime, record_id: uuid.UUID, kind: str) -> "Response[RecordView]":
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         view = of_kind(session, record_id, kind)
     if view.state == "abandoned":
-        jobs.wait(runtime.sessions, record_id, 0)  # raises what ended it
+        jobs.wait(runtime.reading, record_id, 0)  # raises what ended it
     return Response(view, headers={} if view.state == "issued" else {"Retry-After": "1"})
 
 

@@ -63,7 +63,7 @@ def record_page(
     request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime], name: FromPath[str]
 ) -> Template | Redirect | Response[Records] | Response[None]:
     """A record by its id, by its file's SHA-256 or by its pixels'; for programs the same as JSON."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         views_found = _named(session, name)
         if not views_found:
             raise NotFound(
@@ -131,7 +131,7 @@ def _failure(runtime: Runtime, view: RecordView) -> LedgerError | None:
     if view.state != "abandoned":
         return None
     try:
-        jobs.wait(runtime.sessions, uuid.UUID(view.id), 0)
+        jobs.wait(runtime.reading, uuid.UUID(view.id), 0)
     except LedgerError as error:
         return error
     return None

@@ -160,7 +160,7 @@ def read_manifest(
     return_active_manifest: ReturnActiveManifest = False,
 ) -> Response[bytes]:
     """By the identifier of its active manifest. Its hard binding fits the issued file alone, no copy saved again."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         store = bindings.manifest_store(session, runtime.storage, manifest_id, alone=return_active_manifest)
     return Response(store, media_type=MANIFEST, headers=ANYWHERE | {"Cache-Control": "no-cache"})
 
@@ -186,7 +186,7 @@ def read_capabilities() -> Response[Capabilities]:
 def read_status(runtime: NamedDependency[Runtime]) -> Response[Status]:
     """`down` while the database does not answer. Neither worker nor log is needed to find a manifest."""
     try:
-        with runtime.sessions() as session:
+        with runtime.reading() as session:
             session.execute(sa.select(1))
         status: Literal["ok", "down"] = "ok"
     except (LedgerError, sa.exc.SQLAlchemyError):
@@ -214,7 +214,7 @@ def discover(runtime: NamedDependency[Runtime]) -> Response[Discovery]:
 
 
 def _found(runtime: Runtime, codes: list[str], limit: int) -> Response[Matches]:
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         return Response(Matches(bindings.matches(session, codes, limit)), headers=ANYWHERE)
 
 

@@ -99,10 +99,10 @@ async def knows_sign_in(connection: Connection, _handler: BaseRouteHandler) -> N
 
 
 def _identity(runtime: Runtime, cookie: str) -> uuid.UUID | None:
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         return identity_of(session, cookie, runtime.clock())
 
 
 def _require_artist(runtime: Runtime, identity_id: uuid.UUID, artist_id: uuid.UUID) -> None:
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         links.require(session, identity_id, artist_id)

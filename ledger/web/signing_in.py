@@ -64,7 +64,7 @@ async def sign_out(request: "Request[Any, Any, Any]", runtime: NamedDependency[R
 def account_page(request: "Request[Any, Any, Any]", runtime: NamedDependency[Runtime]) -> Template:
     """The artists for whom one acts, one's own claims, and the id by which the operator can link or forget one."""
     identity_id: uuid.UUID = request.state.identity_id
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         claims: list[ClaimLine] = views.newest_claims(session, identity_id=identity_id)
         artists: list[DeskLine] = desk.artists(session, identity_id)
     context = {"identity_id": str(identity_id), "claims": claims, "artists": artists}

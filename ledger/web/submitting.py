@@ -148,7 +148,7 @@ async def _covered(runtime: Runtime, leaves: list[bytes], until: Fact) -> Submit
 def _take(
     runtime: Runtime, principal_id: uuid.UUID, body: bytes, idempotency_key: str | None, *, batch: bool
 ) -> list[bytes]:
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         signers = submissions.signers_of(session, principal_id)
     statements = checked(body, signers, batch=batch)  # a tenth of a second for a full batch: no connection is held
     with runtime.sessions.begin() as session:
@@ -156,5 +156,5 @@ def _take(
 
 
 def _places(runtime: Runtime, leaves: list[bytes], until: Fact) -> Submitted:
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         return submissions.places(session, runtime.shard, leaves, until)

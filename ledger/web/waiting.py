@@ -32,7 +32,7 @@ async def answer(runtime: Runtime, kind: str, record_id: uuid.UUID, wait: float)
     deadline = time.monotonic() + wait
     pause = FIRST_PAUSE
     own_address = f"/v1/{kind}s/{record_id}"
-    while await sync_to_thread(jobs.wait, runtime.sessions, record_id, 0) not in FINISHED[kind]:
+    while await sync_to_thread(jobs.wait, runtime.reading, record_id, 0) not in FINISHED[kind]:
         left = deadline - time.monotonic()
         if left <= 0:
             view = await sync_to_thread(_view, runtime, record_id)
@@ -47,10 +47,10 @@ async def answer(runtime: Runtime, kind: str, record_id: uuid.UUID, wait: float)
 
 
 def _view(runtime: Runtime, record_id: uuid.UUID) -> RecordView:
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         return lookup.for_its_owner(session, record_id)
 
 
 def _verification(runtime: Runtime, record_id: uuid.UUID) -> dict[str, Any] | None:
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         return verifications.result(session, record_id)

@@ -36,7 +36,7 @@ def work_page(
     before: Before = None,
 ) -> Template | Response[WorkView]:
     """A work that may be named: its terms, who has seen it, and which records credit it."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         found = works_shown.work(session, work_id, runtime.clock(), before)
     if not wants_page(request):
         return Response(found, media_type=MediaType.JSON, headers=VARY)
@@ -46,7 +46,7 @@ def work_page(
 @get("/works/{work_id:uuid}/preview", include_in_schema=False, sync_to_thread=True)
 def work_preview(runtime: NamedDependency[Runtime], work_id: FromPath[uuid.UUID]) -> Response[bytes]:
     """A small picture of a work, while it may be named."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         data = works_shown.preview(session, work_id)
     return Response(data, media_type="image/webp", headers={"Cache-Control": "no-cache"})
 
@@ -54,7 +54,7 @@ def work_preview(runtime: NamedDependency[Runtime], work_id: FromPath[uuid.UUID]
 @get("/works/{work_id:uuid}/feed", include_in_schema=False, sync_to_thread=True)
 def work_feed(runtime: NamedDependency[Runtime], work_id: FromPath[uuid.UUID]) -> Template:
     """The newest records that credit a work, as Atom (RFC 4287)."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         found = works_shown.work(session, work_id, runtime.clock())
     title = f"“{found.title}” by {found.artist}"
     return _feed(runtime, f"/works/{found.id}", title, found.artist, found.added_at, found.credits)
@@ -69,7 +69,7 @@ def artist_page(
     works_after: WorksAfter = None,
 ) -> Template | Response[ArtistView]:
     """An artist with those works that may be named, and the records that credit them."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         found = works_shown.artist(session, artist_id, runtime.clock(), works_after=works_after, before=before)
     if not wants_page(request):
         return Response(found, media_type=MediaType.JSON, headers=VARY)
@@ -80,7 +80,7 @@ def artist_page(
 @get("/artists/{artist_id:uuid}/feed", include_in_schema=False, sync_to_thread=True)
 def artist_feed(runtime: NamedDependency[Runtime], artist_id: FromPath[uuid.UUID]) -> Template:
     """The newest records that credit an artist's hand or works, as Atom (RFC 4287)."""
-    with runtime.sessions() as session:
+    with runtime.reading() as session:
         found = works_shown.artist(session, artist_id, runtime.clock())
     began = min((each.at for each in found.credits.newest), default="1970-01-01T00:00:00+00:00")
     return _feed(runtime, f"/artists/{found.id}", found.name, found.name, began, found.credits)

@@ -178,3 +178,28 @@ def test_every_alert_says_what_to_type_and_is_explained(alert: dict[str, object]
 
 def test_what_does_not_answer_is_not_alive() -> None:
     assert alive("9/metrics") is False
+
+
+def test_the_command_line_of_a_server_has_the_settings_of_its_units(tmp_path: Path) -> None:
+    """The script with its folders moved, and a `runuser` that only drops the account."""
+    script = (DEPLOY / "systemd" / "lawful").read_text(encoding="utf-8")
+    assert "runuser -u lawful -- " + LAWFUL in script
+    lawful, settings = tmp_path / "lawful", tmp_path / "etc"
+    settings.mkdir()
+    (settings / "ledger.env").write_text("LAWFUL_ORIGIN=a/2026\nLAWFUL_PROXIES='[\"127.0.0.1\"]'\n")
+    (settings / "owner.env").write_text("LAWFUL_DATABASE_OWNER_URL=postgresql://b\n")
+    for path, text in (
+        (tmp_path / "runuser", 'shift 3; exec "$@"'),
+        (lawful, 'echo "$LAWFUL_HOME $LAWFUL_ORIGIN $LAWFUL_PROXIES $LAWFUL_DATABASE_OWNER_URL $*"'),
+    ):
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+    moved = script.replace(LAWFUL, str(lawful)).replace("/etc/lawful", str(settings))
+    done = subprocess.run(
+        ["sh", "-c", moved, "lawful", "index", "my works"],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.stdout == '/var/lib/lawful a/2026 ["127.0.0.1"] postgresql://b index my works\n', done.stderr

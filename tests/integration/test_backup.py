@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from psycopg import sql
 
+from ledger import doctor
 from ledger.backup import back_up, expire, read_manifest, restore
 from ledger.errors import BadRequest, Conflict, Inconsistent, LedgerError, NotFound
 from ledger.lookup import by_id, file_key
@@ -63,6 +64,8 @@ def test_a_restored_ledger_answers_as_before_and_goes_on_once_an_operator_has_co
             sequencer.join(30)
             assert isinstance(sequencer.failure, Inconsistent)
             assert sequencer.failure.code == "log_head_missing"
+    assert looked_at(elsewhere).result == "fail"
+    assert "lawful log adopt" in str(looked_at(elsewhere).next_step)
 
 
 def test_a_database_older_than_what_was_shown_is_named_and_never_signed_on_from(
@@ -79,6 +82,14 @@ def test_a_database_older_than_what_was_shown_is_named_and_never_signed_on_from(
         sequencer.join(30)
         assert isinstance(sequencer.failure, Inconsistent)
         assert sequencer.failure.code == "log_behind_head"
+    assert looked_at(elsewhere).result == "fail"
+    assert "An older database was put back" in str(looked_at(elsewhere).next_step)
+
+
+def looked_at(settings: Settings) -> doctor.Finding:
+    """What `lawful doctor` says of the log."""
+    (found,) = (each for each in doctor.examine(settings, networks=False) if each.name == "log")
+    return found
 
 
 def test_the_newest_head_is_never_in_a_backup(quiet: Runtime, tmp_path: Path) -> None:

@@ -62,6 +62,17 @@ def test_a_session_commits_and_a_raw_connection_sees_it(database: Database) -> N
         assert connection.execute("SELECT name FROM principals").fetchall() == [("somebody",)]
 
 
+def test_what_is_read_without_a_transaction_is_planned_once(database: Database) -> None:
+    """psycopg prepares what it has sent five times, and forgets it with a rollback."""
+    asked = sa.text("SELECT count(*) FROM records")
+    for _ in range(8):
+        with database.reading() as session:
+            session.execute(asked)
+    with database.reading() as session:
+        prepared = session.scalars(sa.text("SELECT statement FROM pg_prepared_statements")).all()
+    assert asked.text in prepared
+
+
 def test_a_lock_is_free_again_the_moment_its_context_ends(database: Database) -> None:
     """Closing the connection is not enough: the server may notice that after the next attempt."""
     name = uuid.uuid4()
@@ -74,13 +85,18 @@ def test_a_lock_is_free_again_the_moment_its_context_ends(database: Database) ->
 
 
 def test_a_lock_whose_connection_is_lost_hides_no_error_of_the_work_under_it(database: Database) -> None:
-    with pytest.raises(KeyError), database.advisory_lock(uuid.uuid4()), database.connect() as other:
-        (gone,) = other.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks JOIN pg_stat_activity USING (pid)"
-            " WHERE locktype = 'advisory' AND datname = current_database()"
-        ).fetchall()
-        assert gone == (True,)
-        raise KeyError
+    end = (
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+        " WHERE locktype = 'advisory' AND datname = current_database()"
+    )
+
+    def work() -> None:
+        with database.advisory_lock(uuid.uuid4()), database.connect() as other:
+            assert other.execute(end).fetchall() == [(True,)]
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        work()
 
 
 def test_the_dsn_for_asynchronous_clients_reaches_the_same_database(database: Database) -> None:

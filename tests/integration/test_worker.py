@@ -1,11 +1,14 @@
 """The worker, its real queue and real (small, random) networks: from a request to a record, or to a reason."""
 
+import asyncio
 import os
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from ledger.database.tables.principals import Principal
 from ledger.database.tables.records import Record
 from ledger.errors import LedgerError, Unavailable
 from ledger.examiner import Examiner
+from ledger.log.sequencer import SequencerThread
 from ledger.metrics import JOBS, STAGE_SECONDS
 from ledger.runtime import Runtime, open_decoders, open_runtime
 from ledger.settings import Settings
@@ -182,6 +186,16 @@ def test_two_processes_never_work_on_one_record_at_once(ledger: Runtime) -> None
         with pytest.raises(Unavailable) as error:
             worker.run_in_place(ledger, "generate", record_id)
     assert error.value.code == "record_busy"
+
+
+def test_a_worker_that_is_told_to_end_while_it_starts_ends(ledger: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cancelled in some of these milliseconds, procrastinate goes on: it asks the database for its place then."""
+    monkeypatch.setattr(worker, "TICK", 0.001)
+    sequencer = cast("SequencerThread", SimpleNamespace(failure=None))
+    for ticks in range(20):
+        left = iter(range(ticks))
+        stop = cast("threading.Event", SimpleNamespace(is_set=lambda left=left: next(left, None) is None))
+        asyncio.run(asyncio.wait_for(worker._serve(worker.Worker(ledger), sequencer, stop), 30))
 
 
 def test_a_look_that_fails_for_good_keeps_no_picture(ledger: Runtime) -> None:
