@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import resource
 import signal
@@ -35,6 +36,7 @@ from benchmarks.outside import Bucket, Gate, ShiftedClock
 from benchmarks.service import Service, machine
 from benchmarks.writers import Kind, Writers, audit, settle, summary
 from ledger.keys.ring import keys_of
+from ledger.logs import write_to_stderr
 from tests.integration.timestamp_authority import running_authority
 from tests.integration.witness_at_work import a_witness, policy
 
@@ -340,6 +342,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing is left running or mounted
+    # The witness runs in this process; what it has to say of each round would bury what is found.
+    write_to_stderr(logging.ERROR)
     where = machine(options.seed, ["python", "-m", "benchmarks.faults", *sys.argv[1:]])
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="lawful-faults-") as name:

@@ -233,10 +233,11 @@ def _looks(per_minute: int) -> RateLimit:
 
 
 async def _is_limited(request: Request[Any, Any, Any]) -> bool:
-    path = request.url.path
-    return request.method == "POST" and (
-        path in {"/", "/v1/verifications", "/v1/matches/byContent", "/sign-in", "/claims/new"}
-        or path.endswith(("/control/check", "/enrolments", "/webhook"))
+    if request.method != "POST":
+        return False
+    path = request.scope["path"]
+    return path in {"/", "/v1/verifications", "/v1/matches/byContent", "/sign-in", "/claims/new"} or path.endswith(
+        ("/control/check", "/enrolments", "/webhook")
     )
 
 

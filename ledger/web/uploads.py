@@ -115,7 +115,7 @@ class _Parts:
         if name in self._fields or (name == "file" and self._filename is not None):
             raise _malformed(f"the part `{printable(name, 40)}` is sent twice")
         if (part.filename is not None) != (name == "file"):
-            wanted = "a file" if name == "file" else "text"
+            wanted = "a file" if name == "file" else "text; the image is the part `file`"
             raise _malformed(f"the part `{printable(name, 40)}` must be {wanted}")
         return part
 
