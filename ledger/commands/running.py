@@ -88,6 +88,30 @@ def run_worker(invocation: Invocation, supervised: bool, as_json: bool) -> None:
         serve(settings, stop)
 
 
+@run.command("sequencer", epilog="Example: lawful run sequencer")
+@json_option
+@click.pass_obj
+def run_sequencer(invocation: Invocation, as_json: bool) -> None:
+    """Write the log, or stand by while another process does, until SIGTERM or Ctrl-C.
+
+    Each worker does that as well. This one loads no networks: it starts and takes over in seconds.
+    """
+    from ledger.metrics import exposed
+    from ledger.runtime import open_runtime, sequencing
+
+    settings = invocation.settings()
+    if as_json:
+        answer_json({"pid": os.getpid(), "role": "sequencer"})
+    _log_as_a_service(settings)
+    stop = threading.Event()
+    with stopping(stop), open_runtime(settings) as runtime, exposed(settings, runtime):
+        with sequencing(runtime) as sequencer:
+            while sequencer.failure is None and not stop.wait(supervisor.TICK):
+                pass
+        if sequencer.failure is not None:
+            raise sequencer.failure
+
+
 @run.command("web", epilog="Example: lawful --set host=0.0.0.0 run web")
 @_supervised
 @rich_click.option("--listener", type=int, hidden=True, help="Serve on this inherited socket.")

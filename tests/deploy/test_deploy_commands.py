@@ -30,6 +30,7 @@ RUN_HERE = {
     "init",
     "run web",
     "run worker",
+    "run sequencer",
     "up",
     "log export /srv/log/2026 --every 5",
     "log export /var/lib/lawful-log/log/2026 --every 5",
@@ -153,6 +154,14 @@ def test_the_worker_shows_that_it_lives_and_lets_go_when_told(founded: dict[str,
         wait_for(works)
         assert is_alive(founded, f"{founded['LAWFUL_METRICS_PORT']}/metrics")
         assert "worker_ready" in ended_well(founded, process)
+
+
+def test_the_sequencer_writes_the_log_without_a_worker(founded: dict[str, str]) -> None:
+    told = Path(founded["LAWFUL_HOME"]) / TOLD
+    with running(founded, "run", "sequencer") as process:
+        wait_for(lambda: "sequencer_active" in told.read_text() or process.poll() is not None)
+        assert is_alive(founded, f"{founded['LAWFUL_METRICS_PORT']}/metrics")
+        ended_well(founded, process)
 
 
 def test_the_export_goes_on_until_it_is_told_to_end(founded: dict[str, str], tmp_path: Path) -> None:
