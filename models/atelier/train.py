@@ -47,7 +47,7 @@ CALL = {
     "width": SIDE,
     "num_inference_steps": 16,
     "guidance_scale": 0.0,
-    "true_cfg_scale": 3.0,
+    "true_cfg_scale": 2.0,
     "negative_prompt": "",
     "max_sequence_length": T5_TOKENS,
 }
