@@ -43,7 +43,7 @@ PROCESSES.set_forkserver_preload([__name__])
 def bare(settings: Settings, port: int) -> None:
     """The application of one route and one SELECT, until it is killed."""
     with open_runtime(settings) as runtime:
-        engine = runtime.database.engine
+        engine = runtime.database.engine.execution_options(isolation_level="AUTOCOMMIT")  # as ours reads
         select = sa.text("SELECT id, kind, created_at FROM records WHERE file_sha256 = :digest AND listed")
 
         @get("/v1/records", sync_to_thread=True)

@@ -3,9 +3,10 @@
     python -m benchmarks.web_image [--runs 5]
 
 The packages of deploy/Containerfile's `web` stage are installed into an empty folder, from the index that uv uses, and
-what that stage takes out again is taken out. `lawful run web` is started from that folder by the interpreter beneath
-this environment, which lends it nothing else. Sizes are bytes of files: what an image's layer holds, uncompressed. The
-files are in the page cache and a database runs: a cold disk is slower.
+deploy/packages/web.sh takes out of it what it takes out of the image (it needs `strip`, of binutils). `lawful run web`
+is started from that folder by the interpreter beneath this environment, which lends it nothing else. Sizes are bytes of
+files: what an image's layer holds, uncompressed. The files are in the page cache and a database runs: a cold disk is
+slower.
 """
 
 import argparse
@@ -29,34 +30,21 @@ import httpx
 from benchmarks.measuring import PORT, show, spread, throwaway_ledger
 
 ROOT = Path(__file__).resolve().parents[1]
+DEPLOY = ROOT / "deploy"
 LARGEST = 12
 
 
-def stage() -> tuple[str, list[str], str]:
-    """The extras that the web stage installs, in brackets, and the packages and files that it takes out."""
-    text = (ROOT / "deploy" / "Containerfile").read_text(encoding="utf-8")
-    web = text.partition(" AS web\n")[2].partition("\nFROM ")[0]
-    web = web.replace("\\\n", " ")
-    found = re.search(r"\.whl\)(\[.*?\])\".* pip uninstall -y (.*?) && rm /\S+/site-packages/(\S+)", web)
-    assert found is not None
-    return found[1], found[2].split(), found[3]
-
-
 def installed(folder: Path) -> Path:
-    """The packages of the web image."""
-    extras, taken_out, files = stage()
-    uv = [sys.executable, "-m", "uv", "pip"]
+    """The packages of the web image: what its stage installs, without what deploy/packages/web.sh takes out."""
+    (extras,) = re.findall(r"--prefix=\S+ .*\.whl\)(\[.*?\])", (DEPLOY / "Containerfile").read_text(encoding="utf-8"))
     source = folder / "source"
     source.mkdir()
     committed = subprocess.Popen(["git", "archive", "HEAD"], cwd=ROOT, stdout=subprocess.PIPE)
     subprocess.run(["tar", "-x", "-C", source], stdin=committed.stdout, check=True)
     packages = folder / "packages"
-    into = ["--python", sys.executable, "--target", str(packages)]
-    constraints = ["-c", str(ROOT / "constraints.txt")]
-    subprocess.run([*uv, "install", "-q", *into, *constraints, f"{source}{extras}"], check=True)
-    subprocess.run([*uv, "uninstall", "-q", "--target", str(packages), *taken_out], check=True)
-    for path in packages.glob(files):
-        path.unlink()
+    into = ["--python", sys.executable, "--target", str(packages), "-c", str(ROOT / "constraints.txt")]
+    subprocess.run([sys.executable, "-m", "uv", "pip", "install", "-q", *into, f"{source}{extras}"], check=True)
+    subprocess.run(["sh", str(DEPLOY / "packages" / "web.sh"), str(packages)], check=True)
     return packages
 
 

@@ -296,9 +296,9 @@ def _log(runtime: Runtime) -> str:
             return connection.execute(sql, parameters).fetchall()
 
         head = newest_head(query, runtime.shard)
+        compare(runtime.head, let_out, runtime.keys.log.verifier, query, runtime.shard, head)
         if head is None:
             raise _Warning("the log has no checkpoint yet", "run `lawful up`: its sequencer writes the first one")
-        compare(runtime.head, let_out, runtime.keys.log.verifier, query, runtime.shard, head)
         edge = right_edge(query, runtime.shard, head.size)
     try:
         signed = Checkpoint.parse(open_note(head.note, [runtime.keys.log.verifier]).text)
@@ -316,7 +316,7 @@ def _log(runtime: Runtime) -> str:
     if oldest is not None and runtime.clock() - oldest > OUTBOX_WARN:
         raise _Warning(
             f"{head.size} entries; the oldest that waits does so since {oldest.isoformat(timespec='seconds')}",
-            "run `lawful up`: its worker runs the sequencer",
+            "run `lawful up` or `lawful run sequencer`",
         )
     return f"{head.size} entries under a checkpoint of our key"
 

@@ -25,7 +25,7 @@ class Database:
     """A database as `lawful_app`, and the hold on the embedded server if it is that one. Close it when done.
 
     `sessions.begin()` is a transaction. `reading()` is for reads without one: each statement sees what is committed
-    when it runs, as it would in a transaction of ours (READ COMMITTED), and is planned once, not each time.
+    when it runs, as it would in a transaction of ours (READ COMMITTED), and one that is asked often stays prepared.
     """
 
     def __init__(self, address: Address, server: EmbeddedPostgres | None = None) -> None:

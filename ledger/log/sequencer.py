@@ -149,9 +149,9 @@ class Sequencer:
                 " WHERE current_setting('synchronous_commit') = 'off'"
             )
             # Only read up to here and asked around: a log that fails a check stays as it was.
+            let_out = self._head.read() if self._head is not None else None
             head = self._standing(connection)
             if self._head is not None:
-                let_out = self._head.read()
                 kept.compare(self._head, let_out, self._signer.verifier, _query(connection), self._shard, head)
             self._check_outside(head or Head(0, merkle.EMPTY_ROOT, b""))
             if head is None:

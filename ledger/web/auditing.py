@@ -130,7 +130,7 @@ async def read_export(
     wanted = Filter(since=since, until=until, type=entry_type, model=model, artist=artist, decision=decision)
     head = await sync_to_thread(_head, runtime, wanted)
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    rows = disclosure.export(runtime.sessions, runtime.shard, head, wanted)
+    rows = disclosure.export(runtime.reading, runtime.shard, head, wanted)
     from ledger import exports  # and with it Arrow, which nothing else of the web process needs
 
     if parts["form"] == "ndjson":

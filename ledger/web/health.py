@@ -66,7 +66,7 @@ def readyz(runtime: NamedDependency[Runtime]) -> Response[dict[str, Any]]:
         raise Unavailable(
             f"the log has not taken a statement for {(now - oldest).total_seconds():.0f} seconds",
             code="log_behind",
-            next_step="see `lawful doctor`; the sequencer runs in the worker",
+            next_step="see `lawful doctor`; a worker or `lawful run sequencer` writes the log",
         )
     return Response(
         {

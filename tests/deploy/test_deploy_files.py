@@ -119,6 +119,7 @@ def test_images_hold_no_history_no_keys_and_no_ledger() -> None:
         "LICENSE",
         "README.md",
         "constraints.txt",
+        "deploy/packages/web.sh",
         "pyproject.toml",
     }
 

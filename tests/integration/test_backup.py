@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from psycopg import sql
 
-from ledger import doctor
+from ledger import doctor, genesis
 from ledger.backup import back_up, expire, read_manifest, restore
 from ledger.errors import BadRequest, Conflict, Inconsistent, LedgerError, NotFound
 from ledger.lookup import by_id, file_key
@@ -84,6 +84,14 @@ def test_a_database_older_than_what_was_shown_is_named_and_never_signed_on_from(
         assert sequencer.failure.code == "log_behind_head"
     assert looked_at(elsewhere).result == "fail"
     assert "An older database was put back" in str(looked_at(elsewhere).next_step)
+
+
+def test_an_empty_database_beside_a_log_that_was_let_out_is_named(quiet: Runtime, elsewhere: Settings) -> None:
+    grow(quiet, 3)
+    shutil.copytree(quiet.settings.keys_folder, elsewhere.keys_folder)
+    genesis.found(elsewhere)
+    assert looked_at(elsewhere).result == "fail"
+    assert "An older database was put back, or another one is connected" in str(looked_at(elsewhere).next_step)
 
 
 def looked_at(settings: Settings) -> doctor.Finding:

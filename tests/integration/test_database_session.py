@@ -62,7 +62,7 @@ def test_a_session_commits_and_a_raw_connection_sees_it(database: Database) -> N
         assert connection.execute("SELECT name FROM principals").fetchall() == [("somebody",)]
 
 
-def test_what_is_read_without_a_transaction_is_planned_once(database: Database) -> None:
+def test_what_is_read_without_a_transaction_stays_prepared(database: Database) -> None:
     """psycopg prepares what it has sent five times, and forgets it with a rollback."""
     asked = sa.text("SELECT count(*) FROM records")
     for _ in range(8):
