@@ -43,7 +43,10 @@ def installed(folder: Path) -> Path:
     subprocess.run(["tar", "-x", "-C", source], stdin=committed.stdout, check=True)
     packages = folder / "packages"
     into = ["--python", sys.executable, "--target", str(packages), "-c", str(ROOT / "constraints.txt")]
-    subprocess.run([sys.executable, "-m", "uv", "pip", "install", "-q", *into, f"{source}{extras}"], check=True)
+    copies = ["--link-mode", "copy"]  # `strip` would write through hard links into uv's cache and this environment
+    subprocess.run(
+        [sys.executable, "-m", "uv", "pip", "install", "-q", *copies, *into, f"{source}{extras}"], check=True
+    )
     subprocess.run(["sh", str(DEPLOY / "packages" / "web.sh"), str(packages)], check=True)
     return packages
 

