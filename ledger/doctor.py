@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from importlib.metadata import version
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -290,11 +290,8 @@ def _log(runtime: Runtime) -> str:
     """The newest checkpoint is signed by our key, its root is that of what the tables hold, and nothing newer was ever
     let out."""
     let_out = runtime.head.read()
-    with runtime.database.connect() as connection:
-
-        def query(sql: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-            return connection.execute(sql, parameters).fetchall()
-
+    with runtime.reading() as session:
+        query = query_of(session)
         head = newest_head(query, runtime.shard)
         compare(runtime.head, let_out, runtime.keys.log.verifier, query, runtime.shard, head)
         if head is None:

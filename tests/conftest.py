@@ -31,6 +31,7 @@ from ledger.database.embedded import SUPERUSER, EmbeddedPostgres
 from ledger.database.migrate import migrate
 from ledger.database.session import Database, open_database
 from ledger.decoding.decoders import Decoders
+from ledger.log.shard import published_head, query_of
 from ledger.runtime import Runtime, open_decoders, open_runtime, sequencing
 from ledger.settings import Settings
 
@@ -181,9 +182,14 @@ def database(settings: Settings) -> Iterator[Database]:
 
 @pytest.fixture
 def runtime(settings: Settings) -> Iterator[Runtime]:
-    """A founded ledger with a sequencer beside it."""
+    """A founded ledger with a sequencer beside it, whose log has begun."""
     genesis.found(settings)
     with open_runtime(settings) as opened, sequencing(opened):
+        for _ in range(400):  # 20 seconds
+            with opened.reading() as session:
+                if published_head(query_of(session), opened.shard) is not None:
+                    break
+            time.sleep(0.05)
         yield opened
 
 

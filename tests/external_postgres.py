@@ -8,7 +8,6 @@ import contextlib
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ledger.database import binaries
+from tests.ports import free_port
 
 
 @contextlib.contextmanager
@@ -30,9 +30,7 @@ def external_postgres(version: int = 16) -> Iterator[str]:
     log.touch()
     for path in (data, secret, log):
         programs.give(path)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     try:
         made = programs.run(
             "initdb", "-D", str(data), "-U", "postgres", "-E", "UTF8", "-A", "scram-sha-256", f"--pwfile={secret}"

@@ -122,7 +122,9 @@ def integrated_head(query: Query, shard: str) -> Head:
 def no_log(shard: str) -> NotFound:
     """The error for a shard that is not there, or has published nothing yet."""
     return NotFound(
-        f"no log {shard!r} is published here", code="log_unknown", next_step="ask /v1/log for the log's name"
+        f"no log {shard!r} is published here",
+        code="log_unknown",
+        next_step="ask /v1/log for the log's name; a ledger's own is there as soon as its sequencer has started",
     )
 
 

@@ -56,7 +56,7 @@ REPORT_CHECKS = (
     "The document's signer is one this checker trusts",
     "The document is signed with a certificate that the log announced",
     "The document's pages are what its attachments say, drawn again",
-    "The files beside the document are those attached to it",
+    "The files are those that the dossier lists, and those beside the document are those attached to it",
     "The log's inclusion proof of the statement holds under a log key this checker was given",
     "Witnesses this checker was given have signed for that checkpoint",
     "The statement is signed with a key that the log announced",
@@ -68,6 +68,7 @@ REPORT_CHECKS = (
     "A timestamp authority this checker trusts has seen the log with the statement in it",
 )
 
+FILES_CHECK = 21
 PIXELS_CHECK, ISSUED_CHECK = 26, 28  # of a record; a claim's entry commits to its report alone, and issues nothing
 FAULTS = (
     CONTRADICTIONS
@@ -80,6 +81,7 @@ FAULTS = (
         "certificate_compromised": "it is signed with a certificate that the log had declared stolen",
         "pages_differ": "its pages are not what its attachments say",
         "files_differ": "the files beside it are not those attached to it",
+        "files_not_listed": "one of its files is not the one that its dossier lists",
         "receipt_invalid": "its receipt is not the log's",
         "issued_entry_malformed": "the entry that is to say which file was issued cannot be read",
         "issued_entry_not_proven": "the entry that is to say which file was issued is not shown to be in the log",
@@ -174,7 +176,7 @@ def check_document(
         18: _signer(signature),
         19: announced,
         20: _pages(opened, believed=believed),
-        21: _beside(opened),
+        FILES_CHECK: _files(opened),
         22: link(claim.proof_code, good="inclusion_proven"),
         23: link(witness_code(claim), good="witnessed"),
         24: link(claim.key_code, good="statement_key_announced"),
@@ -188,7 +190,9 @@ def check_document(
         Check(step=number, name=names[number], result=result, code=code)
         for number, (result, code) in sorted(results.items())
     ]
-    fault = next((check.code for check in checks if check.result == "fail"), None)
+    # A file that was exchanged is not the one listed either: the check that is about this very file says more.
+    telling = sorted(checks, key=lambda check: check.step == FILES_CHECK)
+    fault = next((check.code for check in telling if check.result == "fail"), None)
     answers = ReportAnswers(
         document=signature.whole if signature is not None else "none",
         signer=signature.signer if signature is not None else "not_checked",
@@ -290,7 +294,10 @@ def _pages(opened: Opened, *, believed: bool) -> tuple[Result, str]:
     return ("fail", "pages_differ") if same else ("info", "drawn_by_another_version")
 
 
-def _beside(opened: Opened) -> tuple[Result, str]:
+def _files(opened: Opened) -> tuple[Result, str]:
+    """The files of the zip are those of the PDF, and all of them are those that dossier.json lists."""
+    if opened.dossier.facts.parts != parts.digests(opened.dossier.parts):
+        return "fail", "files_not_listed"
     if opened.pdf is None or opened.beside is None:
         return "skip", "not_checked"
     same = files_of(opened.beside) == files_of(opened.dossier)

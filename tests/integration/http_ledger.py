@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -42,6 +41,7 @@ from ledger.runtime import Runtime
 from ledger.settings import Settings
 from ledger.web.app import create_app, serve
 from models.images import decode, encode_png
+from tests.ports import free_port
 
 from .conftest import picture
 
@@ -346,8 +346,7 @@ def served(runtime: Runtime) -> Iterator[str]:
 
 def with_a_port(settings: Settings) -> Settings:
     """The same ledger on a port that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     return settings.model_copy(update={"port": port, "public_url": f"http://127.0.0.1:{port}"})
 
 

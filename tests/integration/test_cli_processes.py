@@ -18,6 +18,7 @@ from ledger import genesis
 from ledger.commands.frame import Invocation
 from ledger.settings import Settings
 from models.images import encode_png
+from tests.ports import free_port
 
 from .conftest import picture
 from .small_networks import save_open
@@ -73,11 +74,6 @@ def until(true: Callable[[], bool], what: str) -> None:
     while not true():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.1)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

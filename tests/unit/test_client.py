@@ -1,6 +1,5 @@
 """The client without a ledger: what it imports, what it sends, and how it answers when nobody is there."""
 
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from ledger.client import Ledger, encoded
 from ledger.errors import BadRequest, LedgerError, Unavailable
+from tests.ports import free_port
 
 HEAVY = ("torch", "sqlalchemy", "litestar", "psycopg", "procrastinate", "diffusers", "transformers", "faiss", "c2pa")
 
@@ -22,9 +22,7 @@ def test_importing_it_loads_nothing_heavy() -> None:
 
 
 def test_nobody_there_is_one_clear_error() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    with Ledger(f"http://127.0.0.1:{port}", api_key="k") as ledger, pytest.raises(Unavailable) as error:
+    with Ledger(f"http://127.0.0.1:{free_port()}", api_key="k") as ledger, pytest.raises(Unavailable) as error:
         ledger.record("x")
     assert error.value.code == "ledger_unreachable"
     assert "lawful up" in error.value.next_step
