@@ -33,6 +33,7 @@ from models.errors import ImageError
 
 from .claiming import FOUND, JANE, Answers, claim_entries, claimed, codes, seen, settled, somebody, works_of
 from .http_ledger import generated, operator, png, stamped
+from .log_audit import until
 
 pytestmark = pytest.mark.postgres
 
@@ -454,8 +455,13 @@ def test_an_erased_claim_keeps_its_steps_and_nothing_else(runtime: Runtime, tmp_
     assert (found.erased, found.claimant, found.decision, found.next_events) == (True, None, None, [])
     with runtime.sessions.begin() as session, pytest.raises(Conflict):
         replies.close(session, runtime, claim_id, "operator")
-    with runtime.sessions() as session:
-        opened = lookup.by_index(session, runtime.shard, found.steps[0].index or 0)
+
+    def opening_entry() -> lookup.EntryView:
+        with runtime.sessions() as session:
+            return lookup.by_index(session, runtime.shard, found.steps[0].index or 0)
+
+    until(lambda: opening_entry().redaction)
+    opened = opening_entry()
     assert (opened.type, opened.answer, opened.payload) == ("lawful-ledger/claim-opened/1", "redacted", None)
     assert opened.redaction is not None
     assert (opened.redaction.reason, opened.redaction.asked_by) == ("requested", "artist")
