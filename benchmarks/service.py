@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from ledger.settings import Settings
 
 START_SECONDS = 1200.0
 SAMPLE_SECONDS = 5.0
-BLOCKS, WARM_UP = 10, 0.25
+BLOCKS = 10
 T_95 = 2.306  # Student's t, two-sided 95 %, for a line through BLOCKS means: 8 degrees of freedom
 FLAT_MIB_PER_MINUTE = 0.1
 
@@ -170,8 +170,16 @@ def listens(port: int) -> bool:
 # ---- memory and queues -----------------------------------------------------------------------------------------------
 
 
+class Memory(NamedTuple):
+    """MiB. `anonymous` is what the process alone made, where a leak would show: the rest are pages of files and
+    Postgres's shared buffers, which fill up to the size they are given."""
+
+    resident: float
+    anonymous: float
+
+
 class Watch(threading.Thread):
-    """Every SAMPLE_SECONDS: resident memory of each process, and how long the queues are.
+    """Every SAMPLE_SECONDS: the memory of each process, and how long the queues are.
 
     Of Postgres the proportional set of all its processes, since they share their buffers.
     """
@@ -180,7 +188,7 @@ class Watch(threading.Thread):
         super().__init__(name="watch", daemon=True)
         self._service = service
         self._ended = threading.Event()
-        self.samples: list[tuple[float, dict[str, tuple[int, float]]]] = []  # (when, part → (pid, MiB))
+        self.samples: list[tuple[float, dict[str, tuple[int, Memory]]]] = []  # (when, part → (pid, its memory))
         self.queues: list[tuple[float, dict[str, int]]] = []
 
     def run(self) -> None:
@@ -197,15 +205,16 @@ class Watch(threading.Thread):
         self._ended.set()
         self.join(30)
 
-    def _memory(self) -> dict[str, tuple[int, float]]:
+    def _memory(self) -> dict[str, tuple[int, Memory]]:
         parts = {part: self._service.pid(part) for part in ("up", "web", "worker")}
-        found = {part: (pid, _resident(pid)) for part, pid in parts.items() if pid}
+        found = {part: (pid, _own(pid)) for part, pid in parts.items() if pid}
         if server := self._service.pid("postgres"):
-            found["postgres"] = (server, sum(_proportional(each) for each in [server, *_children(server)]))
+            shares = [_proportional(each) for each in [server, *_children(server)]]
+            found["postgres"] = (server, Memory(*(sum(each) for each in zip(*shares, strict=True))))
         return found
 
     def memory(self, begin: float, end: float) -> dict[str, Any]:
-        """Per part: MiB at the ends and the slope over what comes after the warm-up, with its 95 % interval.
+        """Per part: MiB at the ends, and the slope of what is anonymous with its 95 % interval.
 
         The interval is that of a line through the means of ten equal blocks: single samples lean on one another.
         """
@@ -214,10 +223,13 @@ class Watch(threading.Thread):
             rows = [(when, *sample[part]) for when, sample in self.samples if part in sample and begin <= when < end]
             if not rows:
                 continue
-            times, mebibytes = np.asarray([row[0] for row in rows]), np.asarray([row[2] for row in rows])
-            said = {"first_mib": round(mebibytes[0], 1), "last_mib": round(mebibytes[-1], 1)}
-            said |= {"highest_mib": round(float(mebibytes.max()), 1), "processes": len({row[1] for row in rows})}
-            found[part] = said | slope(times, mebibytes)
+            said: dict[str, Any] = {"processes": len({row[1] for row in rows})}
+            for kind, mebibytes in zip(Memory._fields, np.asarray([row[2] for row in rows]).T, strict=True):
+                first, last, highest = mebibytes[0], mebibytes[-1], mebibytes.max()
+                said[f"{kind}_mib"] = {name: round(float(value), 1) for name, value in
+                                       (("first", first), ("last", last), ("highest", highest))}  # fmt: skip
+            times, anonymous = np.asarray([row[0] for row in rows]), np.asarray([row[2].anonymous for row in rows])
+            found[part] = said | slope(times, anonymous)
         return found
 
     def depths(self, begin: float, end: float) -> dict[str, dict[str, float]]:
@@ -233,8 +245,7 @@ class Watch(threading.Thread):
 
 def slope(times: NDArray[np.float64], mebibytes: NDArray[np.float64]) -> dict[str, Any]:
     """MiB a minute with its 95 % interval; `flat`: it holds 0, or nothing above FLAT_MIB_PER_MINUTE."""
-    kept = times >= times[0] + WARM_UP * (times[-1] - times[0])
-    times, mebibytes = times[kept] / 60, mebibytes[kept]
+    times = times / 60
     if len(times) < 2 * BLOCKS:
         return {"slope": "too few samples"}
     x = np.asarray([block.mean() for block in np.array_split(times, BLOCKS)])
@@ -250,17 +261,21 @@ def slope(times: NDArray[np.float64], mebibytes: NDArray[np.float64]) -> dict[st
     }
 
 
-def _resident(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int((status.partition("VmRSS:")[2].split() or ["0"])[0]) / 1024
+def _own(pid: int) -> Memory:
+    return Memory(*_mebibytes(Path(f"/proc/{pid}/status").read_text(), "\nVmRSS:", "\nRssAnon:"))
 
 
-def _proportional(pid: int) -> float:
+def _proportional(pid: int) -> Memory:
     try:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except (OSError, ProcessLookupError):
-        return 0.0  # a backend that has just left
-    return int((rollup.partition("\nPss:")[2].split() or ["0"])[0]) / 1024
+        return Memory(0.0, 0.0)  # a backend that has just left
+    return Memory(*_mebibytes(rollup, "\nPss:", "\nPss_Anon:"))
+
+
+def _mebibytes(text: str, *names: str) -> list[float]:
+    """Of lines such as `VmRSS:  1024 kB`; 0 where there is none."""
+    return [int((text.partition(name)[2].split() or ["0"])[0]) / 1024 for name in names]
 
 
 def machine(seed: int, words: Sequence[str]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from attribution.fingerprints import fingerprint
 from attribution.gate import GatePolicy, decide
 from attribution.wording import findings, not_proven, statement
 from ledger import api_keys, issue, supervisor, verifications, verify
+from ledger.database.tables.log import LogEntry, LogOutbox, LogPublished
 from ledger.database.tables.principals import Principal
 from ledger.database.tables.records import Record, Verification
 from ledger.runtime import Runtime
@@ -44,6 +45,7 @@ from models.images import decode, encode_png
 from tests.ports import free_port
 
 from .conftest import picture
+from .log_audit import until
 
 MODEL = {"name": "test-generator", "revision": "1", "weights_sha256": "0" * 64, "licence": "none"}
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> {{ 7*7 }} {% raw %}"
@@ -348,6 +350,17 @@ def with_a_port(settings: Settings) -> Settings:
     """The same ledger on a port that is free now."""
     port = free_port()
     return settings.model_copy(update={"port": port, "public_url": f"http://127.0.0.1:{port}"})
+
+
+def all_logged(runtime: Runtime) -> None:
+    """Wait until everything that was written for the log can be read in it."""
+
+    def done() -> bool:
+        with runtime.reading() as session:
+            waiting, held = (session.query(table).count() for table in (LogOutbox, LogEntry))
+            return waiting == 0 and session.get_one(LogPublished, runtime.shard).size == held
+
+    until(done)
 
 
 @contextmanager

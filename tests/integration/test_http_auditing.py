@@ -28,7 +28,7 @@ from ledger.runtime import Runtime
 
 from .audited import artist, bearer, pages, rows, token
 from .claiming import claimed, settled, somebody, works_of
-from .http_ledger import EVIDENCE, FOUND, MODEL, api_key, generated, looked, png, serving, stamped, told
+from .http_ledger import EVIDENCE, FOUND, MODEL, all_logged, api_key, generated, looked, png, serving, stamped, told
 
 pytestmark = pytest.mark.postgres
 
@@ -90,6 +90,7 @@ def test_a_filter_that_lets_little_pass_skips_nothing(runtime: Runtime, monkeypa
 def test_a_row_holds_the_entry_the_record_and_what_it_says(runtime: Runtime) -> None:
     record_id = generated(runtime)
     looked(runtime, png(5))
+    all_logged(runtime)
     with serving(runtime) as client:
         found = rows(client, token(runtime))
         record = client.get(f"/v1/records/{record_id}").json()

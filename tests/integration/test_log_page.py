@@ -9,7 +9,7 @@ from ledger.grants import change_grants
 from ledger.runtime import Runtime
 
 from .claiming import JANE, claimed, somebody, works_of
-from .http_ledger import HOSTILE, generated, looked, png, serving, stamped
+from .http_ledger import HOSTILE, all_logged, generated, looked, png, serving, stamped
 
 pytestmark = pytest.mark.postgres
 
@@ -99,6 +99,7 @@ def test_an_artist_is_found_while_a_work_may_be_named(runtime: Runtime, tmp_path
 def test_a_record_and_the_log_lead_to_the_claims_on_it(runtime: Runtime) -> None:
     record_id = generated(runtime)
     claim_id = claimed(runtime, somebody(runtime), about=record_id, work=png(7))
+    all_logged(runtime)
     with serving(runtime) as client:
         page = client.get(f"/r/{record_id}", headers=HTML).text
         lines = client.get("/log").json()["entries"]

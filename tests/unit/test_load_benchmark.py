@@ -72,11 +72,25 @@ def test_who_is_refused_with_retry_after_is_told_apart_from_an_error() -> None:
     assert (said["unknown"]["as_expected"], said["unknown"]["errors"]) == (1, {})
 
 
-@pytest.mark.parametrize(("slow_until", "expected"), [(0.0, 0.0), (12.0, 15.0), (60.0, None)])
-def test_back_to_normal_is_when_every_window_after_is_as_before(slow_until: float, expected: float | None) -> None:
-    rows = [(0, due, 0, 0.5 if due < slow_until else 0.015, 200, 0) for due in np.arange(0, 60, 0.1)]
+@pytest.mark.parametrize(
+    ("slow", "expected"),
+    [
+        ([(0, 0)], 0.0),
+        ([(0, 12)], 15.0),
+        ([(0, 12), (20, 40)], 40.0),
+        ([(0, 60)], None),
+        ([(0, 4), (33, 34)], 5.0),  # one window like one of before
+    ],
+)
+def test_back_to_normal_is_when_it_is_as_it_was_before(slow: list[tuple[int, int]], expected: float | None) -> None:
+    def seconds(due: float) -> float:
+        if due < 0:
+            return 0.5 if -300 <= due < -299 else 0.01
+        return 0.5 if any(begin <= due < end for begin, end in slow) else 0.015
+
+    rows = [(0, due, 0, seconds(due), 200, 0) for due in np.arange(-600, 60, 0.1)]
     answers = Answers.of_rows(Plan(0, ROUTES, [], seed=1), rows)
-    assert back_to_normal(answers, 0.0, 60.0, normal_p99=0.01) == expected
+    assert back_to_normal(answers, (-600.0, 0.0), (0.0, 60.0)) == expected
 
 
 def test_memory_that_grows_is_not_flat_and_noise_is() -> None:
