@@ -209,4 +209,7 @@ def from_json(data: bytes | str) -> Evidence:
 
     Raises msgspec.ValidationError (or DecodeError) when it is no evidence at all.
     """
-    return _DECODER.decode(data)
+    try:
+        return _DECODER.decode(data)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error

@@ -80,7 +80,7 @@ def _reports() -> dict[str, Target]:
         "bundled report": Target(read_json, (BadRequest,), [whole, report], _json),
         "claim report": Target(read_claim_report, (BadRequest,), [report], _json),
         "steps of a claim": Target(read_steps, (BadRequest,), [step], _json),
-        "evidence": Target(evidence.from_json, (msgspec.DecodeError, UnicodeDecodeError), [answer], _json),
+        "evidence": Target(evidence.from_json, (msgspec.DecodeError,), [answer], _json),
     }
 
 

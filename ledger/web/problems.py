@@ -54,6 +54,9 @@ OTHERWISE = Refusal("request_refused", "", "see /docs")
 GONE = "client disconnected prematurely"
 """What the framework says, as an error of ours, of a visitor who left before the body had come."""
 
+TOO_DEEP = "while deserializing an object"
+"""What the decoder of bodies says, as no error of its own, of brackets in brackets in brackets."""
+
 _logger = structlog.get_logger(__name__)
 
 
@@ -100,6 +103,9 @@ def problem_of(error: Exception, instance: str) -> Problem:
                 "the connection ended before the body did", code="body_cut_off", next_step="send it again, whole"
             )
             return _problem(left.status, left.code, left.detail, left.next_step, instance)
+        case RecursionError() if TOO_DEEP in str(error):
+            refusal = FRAMEWORK[400]
+            return _problem(400, refusal.code, "the body is nested too deeply", refusal.next_step, instance)
         case HTTPException(status_code=status) if status < 500:
             return _of_framework(error, instance)
         case _:

@@ -50,6 +50,7 @@ REQUESTS = {
     "another method": ("DELETE", "/v1/records", {}, 405, "method_not_allowed"),
     "a prompt as text": ("POST", "/v1/generations", {"content": "a boat"}, 415, "media_type_unsupported"),
     "broken JSON": ("POST", "/v1/generations", {"content": "{", "headers": JSON}, 400, "request_malformed"),
+    "JSON in JSON": ("POST", "/v1/generations", {"content": "[" * 10_000, "headers": JSON}, 400, "request_malformed"),
     "no JSON": ("POST", "/v1/generations", {"headers": JSON}, 422, "validation_failed"),
     "no prompt": ("POST", "/v1/generations", {"json": {}}, 422, "validation_failed"),
     "an unknown field": ("POST", "/v1/generations", {"json": {"prompt": "a", "promt": ""}}, 422, "validation_failed"),

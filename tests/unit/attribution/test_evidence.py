@@ -62,8 +62,13 @@ def test_the_least_evidence_is_one_sentence() -> None:
     assert least.snapshot is None
 
 
-@pytest.mark.parametrize("text", ["{}", "[]", '{"statement": 3}', '{"statement": "x", "neighbours": []}', "no json"])
-def test_what_is_no_evidence_is_refused(text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    ["{}", "[]", '{"statement": 3}', '{"statement": "x", "neighbours": []}', "no json",
+     b"\xff", b'{"statement": "\xff"}', '{"a": ' + "[" * 100_000],
+    ids=lambda text: text[:20],
+)  # fmt: skip
+def test_what_is_no_evidence_is_refused(text: str | bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         from_json(text)
 
