@@ -21,7 +21,7 @@ test: lint
 slow: $(VENV)/.ready
 	$(BIN)/pytest -m slow -n 2
 
-# An hour or two on two cores, nearly all of it for files. A run that was cut short goes on with FUZZ='--parsers 1000000 --first N'.
+# Some ten minutes on two cores. A run that was cut short goes on with FUZZ='--parsers 1000000 --first N'.
 FUZZ ?= --parsers 1000000 --files 200000 --http 20000
 fuzz: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.fuzz $(FUZZ)

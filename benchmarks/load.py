@@ -90,9 +90,9 @@ def look_ups(records: Sequence[dict[str, Any]], hashes: Sequence[str], seed: int
 def back_to_normal(answers: Answers, before: tuple[float, float], after: tuple[float, float]) -> float | None:
     """Seconds from the spike's end until it is `after` as it was `before`; None: never.
 
-    A window is normal that is answered as expected, its p99 within twice that of before. One in several is not, in a
-    quiet hour too. So it is back with the first normal window after which no larger share is out of the normal than
-    before, as far as a test at 5 % can tell (Fisher's exact one, one-sided).
+    A window is normal that is answered as expected, its p99 within twice that of before. Some are not when nothing has
+    happened. So it is back with the first normal window after which no larger share is out of the normal than before,
+    as far as a test at 5 % can tell (Fisher's exact one, one-sided).
     """
     normal_p99 = answers.within(*before).p99()
     usual = [_is_normal(window, normal_p99) for _, window in windows(answers, *before, WINDOW)]

@@ -190,6 +190,8 @@ def runtime(settings: Settings) -> Iterator[Runtime]:
                 if published_head(query_of(session), opened.shard) is not None:
                     break
             time.sleep(0.05)
+        else:
+            pytest.fail("the log has not begun in 20 seconds")
         yield opened
 
 
