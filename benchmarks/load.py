@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
@@ -87,41 +87,46 @@ def look_ups(records: Sequence[dict[str, Any]], hashes: Sequence[str], seed: int
     ]
 
 
-def back_to_normal(answers: Answers, before: tuple[float, float], after: tuple[float, float]) -> float | None:
+class Window(NamedTuple):
+    """WINDOW seconds from `second` of a phase on. `normal`: answered as expected, p99 within twice the usual one."""
+
+    second: float
+    normal: bool
+    p99_ms: float
+    back_pressure: int
+    generator_late_ms: float
+
+
+def judged(answers: Answers, begin: float, end: float, usual_p99: float) -> list[Window]:
+    found = []
+    for at, window in windows(answers, begin, end, WINDOW):
+        p99 = window.p99()
+        as_expected = all(route["count"] == route["as_expected"] for route in window.summary().values())
+        found.append(
+            Window(
+                second=at - begin,
+                normal=as_expected and p99 <= 2 * usual_p99,
+                p99_ms=round(p99 * 1000, 1),
+                back_pressure=int(np.isin(window.of("status"), list(BACK_PRESSURE)).sum()),
+                generator_late_ms=round(float(window.of("late").max()) * 1000, 1),
+            )
+        )
+    return found
+
+
+def back_to_normal(before: Sequence[Window], after: Sequence[Window]) -> float | None:
     """Seconds from the spike's end until it is `after` as it was `before`; None: never.
 
-    A window is normal that is answered as expected, its p99 within twice that of before. Some are not when nothing has
-    happened. So it is back with the first normal window after which no larger share is out of the normal than before,
-    as far as a test at 5 % can tell (Fisher's exact one, one-sided).
+    Some windows are not normal when nothing has happened. So it is back with the first normal one after which no larger
+    share is out of the normal than before, as far as a test at 5 % can tell (Fisher's exact one, one-sided).
     """
-    normal_p99 = answers.within(*before).p99()
-    usual = [_is_normal(window, normal_p99) for _, window in windows(answers, *before, WINDOW)]
-    found = [(begin, _is_normal(window, normal_p99)) for begin, window in windows(answers, *after, WINDOW)]
-    for number, (begin, normal) in enumerate(found):
-        left = [each for _, each in found[number:]]
+    usual = [window.normal for window in before]
+    for number, window in enumerate(after):
+        left = [each.normal for each in after[number:]]
         table = [[left.count(False), left.count(True)], [usual.count(False), usual.count(True)]]
-        if normal and float(fisher_exact(table, "greater").pvalue) > 0.05:
-            return begin - after[0]
+        if window.normal and float(fisher_exact(table, "greater").pvalue) > 0.05:
+            return window.second
     return None
-
-
-def _is_normal(window: Answers, normal_p99: float) -> bool:
-    as_expected = all(route["count"] == route["as_expected"] for route in window.summary().values())
-    return as_expected and window.p99() <= 2 * normal_p99
-
-
-def _not_normal(answers: Answers, begin: float, end: float, normal_p99: float) -> list[dict[str, Any]]:
-    """The windows that are not, each with what was told 503 in it and how late the generator itself was at most."""
-    return [
-        {
-            "second": round(at - begin),
-            "p99_ms": round(window.p99() * 1000, 1),
-            "back_pressure": int(np.isin(window.of("status"), list(BACK_PRESSURE)).sum()),
-            "generator_late_ms": round(float(window.of("late").max()) * 1000, 1),
-        }
-        for at, window in windows(answers, begin, end, WINDOW)
-        if not _is_normal(window, normal_p99)
-    ]
 
 
 def run(
@@ -159,14 +164,16 @@ def run(
                 "queues": watch.depths(since, until),
             }
         begin = end
-    normal = answers.within(*spans["steady"]).p99()
-    back = back_to_normal(answers, spans["steady"], spans["after"]) if options.spike_minutes else None
+    usual = answers.within(*spans["steady"]).p99()
+    looked = {name: judged(answers, *span, usual) for name, span in spans.items()}
     return {
         "phases": found,
         "memory": watch.memory(*(generator.start + at for at in spans["steady"])),
         "memory_throughout": watch.memory(generator.start, generator.start + begin),
-        "seconds_back_to_normal": back,
-        "windows_not_normal": {name: _not_normal(answers, *span, normal) for name, span in spans.items()},
+        "seconds_back_to_normal": back_to_normal(looked["steady"], looked["after"]) if options.spike_minutes else None,
+        "windows_not_normal": {
+            name: [window._asdict() for window in seen if not window.normal] for name, seen in looked.items()
+        },
         "connection_failures": dict(answers.failures),
         "records": _records(service, writers.writes),
     }

@@ -223,13 +223,13 @@ class Watch(threading.Thread):
             rows = [(when, *sample[part]) for when, sample in self.samples if part in sample and begin <= when < end]
             if not rows:
                 continue
-            said: dict[str, Any] = {"processes": len({row[1] for row in rows})}
-            for kind, mebibytes in zip(Memory._fields, np.asarray([row[2] for row in rows]).T, strict=True):
-                first, last, highest = mebibytes[0], mebibytes[-1], mebibytes.max()
-                said[f"{kind}_mib"] = {name: round(float(value), 1) for name, value in
-                                       (("first", first), ("last", last), ("highest", highest))}  # fmt: skip
-            times, anonymous = np.asarray([row[0] for row in rows]), np.asarray([row[2].anonymous for row in rows])
-            found[part] = said | slope(times, anonymous)
+            resident, anonymous = np.asarray([row[2] for row in rows]).T
+            found[part] = {
+                "processes": len({row[1] for row in rows}),
+                "resident_mib": _ends(resident),
+                "anonymous_mib": _ends(anonymous),
+                **slope(np.asarray([row[0] for row in rows]), anonymous),
+            }
         return found
 
     def depths(self, begin: float, end: float) -> dict[str, dict[str, float]]:
@@ -259,6 +259,11 @@ def slope(times: NDArray[np.float64], mebibytes: NDArray[np.float64]) -> dict[st
         "slope_mib_per_minute": [round(value, 3) for value in (low, rate, high)],
         "flat": low <= 0 or high <= FLAT_MIB_PER_MINUTE,
     }
+
+
+def _ends(mebibytes: NDArray[np.float64]) -> dict[str, float]:
+    ends = {"first": mebibytes[0], "last": mebibytes[-1], "highest": mebibytes.max()}
+    return {name: round(float(value), 1) for name, value in ends.items()}
 
 
 def _own(pid: int) -> Memory:

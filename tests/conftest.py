@@ -34,6 +34,7 @@ from ledger.decoding.decoders import Decoders
 from ledger.log.shard import published_head, query_of
 from ledger.runtime import Runtime, open_decoders, open_runtime, sequencing
 from ledger.settings import Settings
+from tests.integration.log_audit import until
 
 EXTERNAL = os.environ.get("LAWFUL_TEST_DATABASE_URL")
 PASSWORD = "only-for-tests"  # the same for both roles on an external server; the embedded one asks for none
@@ -185,13 +186,12 @@ def runtime(settings: Settings) -> Iterator[Runtime]:
     """A founded ledger with a sequencer beside it, whose log has begun."""
     genesis.found(settings)
     with open_runtime(settings) as opened, sequencing(opened):
-        for _ in range(400):  # 20 seconds
+
+        def begun() -> object:
             with opened.reading() as session:
-                if published_head(query_of(session), opened.shard) is not None:
-                    break
-            time.sleep(0.05)
-        else:
-            pytest.fail("the log has not begun in 20 seconds")
+                return published_head(query_of(session), opened.shard)
+
+        until(begun)
         yield opened
 
 

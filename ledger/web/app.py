@@ -76,6 +76,9 @@ HIDDEN = re.compile(
 )
 WARM_AFTER = 3.0
 """Seconds from the start until what draws and signs reports is loaded, so that nobody waits a second for that."""
+KEPT_SECONDS = 130
+"""How long a connection without a request stays. Longer than proxies keep theirs (Caddy: two minutes), so that it is
+they who close: a write sent to a connection that is just being closed is lost without an answer."""
 SMALL_BODY = 2**20
 """Largest body in bytes where no file is expected."""
 
@@ -351,6 +354,14 @@ def serve(settings: Settings, listener: socket.socket, stop: threading.Event) ->
         app = create_app(settings, runtime)
         warming.start()
         try:
-            serve_app(app, listener, stop, patience=10, proxies=settings.proxies, lifespan="on")
+            serve_app(
+                app,
+                listener,
+                stop,
+                patience=10,
+                proxies=settings.proxies,
+                lifespan="on",
+                timeout_keep_alive=KEPT_SECONDS,
+            )
         finally:
             warming.cancel()

@@ -15,10 +15,6 @@ Expected = Literal["headers", "body"]
 SECONDS: dict[Expected, float] = {"headers": 10.0, "body": 120.0}
 """How long a request may take to arrive: its headers, then its body. `deploy/Caddyfile` is stricter."""
 
-KEPT_SECONDS = 130
-"""How long a connection without a request stays. Longer than proxies keep theirs (Caddy: two minutes), so that it is
-they who close: a write sent to a connection that is just being closed is lost without an answer."""
-
 
 class ImpatientProtocol(H11Protocol):
     """Hangs up on whoever sends so slowly that the connection is all they want (slowloris).
@@ -78,7 +74,6 @@ def serve_app(
         proxy_headers=bool(proxies),
         forwarded_allow_ips=list(proxies),
         timeout_graceful_shutdown=patience,
-        timeout_keep_alive=KEPT_SECONDS,
         **options,
     )
     server = uvicorn.Server(config)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.load import back_to_normal
+from benchmarks.load import back_to_normal, judged
 from benchmarks.open_loop import Answers, Phase, Plan, Route, keep
 from benchmarks.outside import Bucket, Gate, ShiftedClock
 from benchmarks.service import slope
@@ -90,7 +90,8 @@ def test_back_to_normal_is_when_it_is_as_it_was_before(slow: list[tuple[int, int
 
     rows = [(0, due, 0, seconds(due), 200, 0) for due in np.arange(-600, 60, 0.1)]
     answers = Answers.of_rows(Plan(0, ROUTES, [], seed=1), rows)
-    assert back_to_normal(answers, (-600.0, 0.0), (0.0, 60.0)) == expected
+    usual = answers.within(-600, 0).p99()
+    assert back_to_normal(judged(answers, -600, 0, usual), judged(answers, 0, 60, usual)) == expected
 
 
 def test_memory_that_grows_is_not_flat_and_noise_is() -> None:
