@@ -1,8 +1,9 @@
 """The web process as it runs: `lawful run web`, a real socket, uploads that never end, a clean stop."""
 
-import os
+import contextlib
 import signal
 import socket
+import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -132,11 +133,12 @@ def _memory(pid: int) -> int:
 
 
 def _open_temporary_files(pid: int) -> list[str]:
-    return [
-        target
-        for each in Path(f"/proc/{pid}/fd").iterdir()
-        if (target := str(each.readlink())).startswith(os.environ.get("TMPDIR", "/tmp")) and "deleted" in target
-    ]
+    """Files without a name that the process has open at some time during this; it may close any of them meanwhile."""
+    targets = []
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            targets.append(str(each.readlink()))
+    return [each for each in targets if each.startswith(tempfile.gettempdir()) and "deleted" in each]
 
 
 @pytest.mark.parametrize(("proxies", "second"), [([], 429), (["10.9.0.0/16"], 429), (["127.0.0.0/8"], 303)])
