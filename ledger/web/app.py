@@ -1,5 +1,6 @@
 """The web application, put together: routes by audience, one shape of error, the same headers on everything."""
 
+import gc
 import json
 import re
 import socket
@@ -75,7 +76,7 @@ HIDDEN = re.compile(
     r"\ud800-\udfff\U000e0000-\U000e0fff]"
 )
 WARM_AFTER = 3.0
-"""Seconds from the start until what draws and signs reports is loaded, so that nobody waits a second for that."""
+"""Seconds from the start until `_warm`."""
 KEPT_SECONDS = 130
 """How long a connection without a request stays. Longer than proxies keep theirs (Caddy: two minutes), so that it is
 they who close: a write sent to a connection that is just being closed is lost without an answer."""
@@ -337,12 +338,20 @@ def _no_page_of_its_own(response: "Response[Any]") -> "Response[Any]":
     return response
 
 
+def _warm() -> None:
+    """Load what draws and signs reports, so that nobody waits a second for that; then exempt all that is loaded from
+    garbage collection, each of whose full rounds would hold up every request by a tenth of a second."""
+    import_module("ledger.reports.document")
+    gc.collect()
+    gc.freeze()
+
+
 def serve(settings: Settings, listener: socket.socket, stop: threading.Event) -> None:
     """Serve on `listener` until `stop` is set, then finish what is being answered. Blocks.
 
     Raises whatever `open_runtime` raises, before anything is served.
     """
-    warming = threading.Timer(WARM_AFTER, import_module, ["ledger.reports.document"])
+    warming = threading.Timer(WARM_AFTER, _warm)
     warming.daemon = True
     with (
         listener,

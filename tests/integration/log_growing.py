@@ -6,6 +6,8 @@ from ledger.log import entries
 from ledger.log.sequencer import Sequencer
 from ledger.runtime import Runtime
 
+from .log_audit import until
+
 
 class _Stop(BaseException):
     """Ends the sequencer as a kill would, between two steps."""
@@ -23,7 +25,7 @@ def grow(runtime: Runtime, count: int, *, first: int = 0, publish: bool = True) 
     sequencer = Sequencer(
         runtime.database.connect, runtime.keys.log, runtime.shard, head=runtime.head, batch=4096, step=step
     )
-    assert sequencer.open()
+    until(sequencer.open)
     with contextlib.suppress(_Stop):
         while sequencer.run_once():
             pass

@@ -21,7 +21,7 @@ from ledger.log.notes import Checkpoint, NoteSigner, sign_note
 from ledger.log.sequencer import Sequencer, SequencerThread
 from ledger.log.shard import Head, Query, published_head
 from ledger.log.verify import check_tlog_proof
-from tests.integration.log_audit import SHARD, audit, numbered, rows, submit
+from tests.integration.log_audit import SHARD, audit, numbered, rows, submit, until
 
 pytestmark = pytest.mark.postgres
 
@@ -55,7 +55,7 @@ def querying(database: Database) -> Query:
 def written(database: Database, signer: NoteSigner, file: HeadFile, *sizes: int) -> None:
     """Integrate `entry 0`, … up to each of `sizes` in turn."""
     with contextlib.closing(Sequencer(database.connect, signer, SHARD, head=file)) as sequencer:
-        assert sequencer.open()
+        until(sequencer.open)
         for start, end in zip((0, *sizes), sizes, strict=False):
             submit(database, *numbered(start, end))
             assert sequencer.run_once() == end - start
@@ -104,7 +104,7 @@ def test_a_committed_head_is_shown_only_when_it_is_kept_beside_the_key(
                 assert unknown.value.code == "size_not_published"
 
         failing.clear()
-        assert sequencer.open()  # which publishes what was committed
+        until(sequencer.open)  # which publishes what was committed
         assert of_size(file.read()) == 5
     with database.sessions() as session:
         found = find(session, SHARD, leaf)
@@ -142,7 +142,7 @@ def test_a_published_size_that_a_crash_set_back_is_moved_forward_again(
         connection.execute("UPDATE log_published SET size = 2")
         connection.commit()
     with contextlib.closing(Sequencer(database.connect, signer, SHARD, head=file)) as sequencer:
-        assert sequencer.open()
+        until(sequencer.open)
     assert rows(database, "SELECT size FROM log_published") == [(5,)]
 
 
@@ -162,7 +162,7 @@ def test_the_log_asks_no_clock(
     with contextlib.closing(Sequencer(database.connect, signer, SHARD, head=file)) as sequencer:
         monkeypatch.setattr(time, "time", asked)
         monkeypatch.setattr(time, "time_ns", asked)
-        assert sequencer.open()
+        until(sequencer.open)
         assert sequencer.run_once() == 2
         monkeypatch.undo()
     newest = published_head(querying(database), SHARD)
@@ -189,7 +189,7 @@ def test_an_older_database_behind_a_live_head_is_not_written_on(
     superuser.execute(sql.SQL("CREATE DATABASE {backup} TEMPLATE {name}").format(**names))
     try:
         with contextlib.closing(Sequencer(database.connect, signer, SHARD, head=file)) as sequencer:
-            assert sequencer.open()
+            until(sequencer.open)
             submit(database, b"since the backup")
             sequencer.run_once()
         url = superuser_url.replace("/postgres?", f"/{backup}?").removesuffix("/postgres")
@@ -237,7 +237,7 @@ def test_a_database_that_continues_the_kept_head_goes_on(
     leaves = [merkle.leaf_hash(entry) for entry in numbered(0, size)]
     file.write(sign_note(Checkpoint(signer.name, size, merkle.root(leaves)).text, signer))
     with contextlib.closing(Sequencer(database.connect, signer, SHARD, head=file)) as sequencer:
-        assert sequencer.open()
+        until(sequencer.open)
     assert of_size(file.read()) == 300
 
 

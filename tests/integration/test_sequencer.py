@@ -16,7 +16,7 @@ from ledger.log import entries, merkle, shard
 from ledger.log.notes import Checkpoint, NoteSigner, open_note
 from ledger.log.sequencer import CHANNEL, Sequencer, SequencerThread, append, find, proof, wait
 from ledger.log.verify import check_tlog_proof
-from tests.integration.log_audit import SHARD, audit, numbered, rows, submit
+from tests.integration.log_audit import SHARD, audit, numbered, rows, submit, until
 
 pytestmark = pytest.mark.postgres
 
@@ -30,7 +30,7 @@ def signer() -> NoteSigner:
 def sequencer(database: Database, signer: NoteSigner) -> Iterator[Sequencer]:
     """An open one."""
     opened = Sequencer(database.connect, signer, SHARD)
-    assert opened.open()
+    until(opened.open)
     yield opened
     opened.close()
 
@@ -41,7 +41,7 @@ def sequencer(database: Database, signer: NoteSigner) -> Iterator[Sequencer]:
 def test_a_shard_is_born_with_a_published_checkpoint_of_size_0(database: Database, signer: NoteSigner) -> None:
     published: list[bytes] = []
     with contextlib.closing(Sequencer(database.connect, signer, SHARD, published.append)) as sequencer:
-        assert sequencer.open()
+        until(sequencer.open)
     assert [head.size for head in audit(database, signer)] == [0]
     head = Checkpoint.parse(open_note(published[0], [signer.verifier]).text)
     assert head == Checkpoint(signer.name, 0, merkle.EMPTY_ROOT)

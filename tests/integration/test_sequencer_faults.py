@@ -36,7 +36,7 @@ def signer() -> NoteSigner:
 def sequencer(database: Database, signer: NoteSigner) -> Iterator[Sequencer]:
     """An open one."""
     opened = Sequencer(database.connect, signer, SHARD)
-    assert opened.open()
+    until(opened.open)
     yield opened
     opened.close()
 
@@ -99,7 +99,7 @@ def test_another_key_cannot_take_up_a_log(database: Database, sequencer: Sequenc
         with pytest.raises(Inconsistent) as refusal:
             Sequencer(database.connect, other, SHARD).open()
         assert refusal.value.code == "log_key_mismatch"
-    assert sequencer.open()
+    until(sequencer.open)
 
 
 def test_an_outbox_row_under_another_entrys_hash_stops_the_log(database: Database, sequencer: Sequencer) -> None:
@@ -208,8 +208,8 @@ def test_a_second_writer_without_the_lock_dies_on_the_primary_key(
             failures.append((sequencer, error.code))
 
     first = Sequencer(database.connect, signer, SHARD, step=let_the_other_write)
-    assert first.open()
-    assert other.open()
+    until(first.open)
+    until(other.open)
     outcome(first)
     for thread in writing:
         thread.join(15)
@@ -220,7 +220,7 @@ def test_a_second_writer_without_the_lock_dies_on_the_primary_key(
     assert [head.size for head in audit(database, signer)] == [0, 300]
     with pytest.raises(Unavailable):
         other.run_once()  # it is closed, and only `open` brings it back, onto what is committed
-    assert other.open()
+    until(other.open)
     assert other.run_once() == 1
     first.close()
     other.close()
@@ -332,6 +332,6 @@ def test_an_error_at_any_step_is_recovered_from_by_opening_again(
         submit(database, *numbered(0, 300))
         with pytest.raises(OSError, match=step):
             sequencer.run_once()
-        assert sequencer.open()
+        until(sequencer.open)
         assert sequencer.run_once() == (300 if step in BEFORE else 0)
     assert audit(database, signer)[-1].size == 300
