@@ -34,7 +34,7 @@ from ledger.decoding.decoders import Decoders
 from ledger.log.shard import published_head, query_of
 from ledger.runtime import Runtime, open_decoders, open_runtime, sequencing
 from ledger.settings import Settings
-from tests.integration.log_audit import until
+from tests.waiting import until
 
 EXTERNAL = os.environ.get("LAWFUL_TEST_DATABASE_URL")
 PASSWORD = "only-for-tests"  # the same for both roles on an external server; the embedded one asks for none

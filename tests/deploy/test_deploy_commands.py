@@ -8,8 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +20,7 @@ import yaml
 from ledger.database import binaries
 from tests.external_postgres import external_postgres
 from tests.ports import free_port
+from tests.waiting import until
 
 from .deployed import DEPLOY, TOLD, clean, instructions, lawful_commands, running
 
@@ -38,13 +38,7 @@ RUN_HERE = {
     "backup /var/backups/lawful --keep 30",
 }
 """Each has a test below; a command that deploy/ gets and this file does not know fails the first of them."""
-
-
-def wait_for(what: Callable[[], object], seconds: float = 240) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.2)
+PATIENCE = 240.0  # seconds
 
 
 def is_alive(environment: dict[str, str], address: str) -> bool:
@@ -129,7 +123,7 @@ def test_health_checks_ask_for_what_the_commands_serve() -> None:
 def test_web_serves_and_tells_its_story_in_json(founded: dict[str, str]) -> None:
     page = f"{founded['LAWFUL_PORT']}/healthz"
     with running(founded, "run", "web") as process:
-        wait_for(lambda: is_alive(founded, page) or process.poll() is not None)
+        until(lambda: is_alive(founded, page) or process.poll() is not None, PATIENCE)
         assert is_alive(founded, f"{founded['LAWFUL_METRICS_PORT']}/metrics")
         for path in ("v1/log", "schema/openapi.json"):
             httpx.get(f"http://127.0.0.1:{founded['LAWFUL_PORT']}/{path}", trust_env=False).raise_for_status()
@@ -150,7 +144,7 @@ def test_the_worker_shows_that_it_lives_and_lets_go_when_told(founded: dict[str,
                 return False
             return "lawful_worker_alive 1.0" in text
 
-        wait_for(works)
+        until(works, PATIENCE)
         assert is_alive(founded, f"{founded['LAWFUL_METRICS_PORT']}/metrics")
         assert "worker_ready" in ended_well(founded, process)
 
@@ -158,7 +152,7 @@ def test_the_worker_shows_that_it_lives_and_lets_go_when_told(founded: dict[str,
 def test_the_sequencer_writes_the_log_without_a_worker(founded: dict[str, str]) -> None:
     told = Path(founded["LAWFUL_HOME"]) / TOLD
     with running(founded, "run", "sequencer") as process:
-        wait_for(lambda: "sequencer_active" in told.read_text() or process.poll() is not None)
+        until(lambda: "sequencer_active" in told.read_text() or process.poll() is not None, PATIENCE)
         assert is_alive(founded, f"{founded['LAWFUL_METRICS_PORT']}/metrics")
         ended_well(founded, process)
 
@@ -169,7 +163,7 @@ def test_the_export_goes_on_until_it_is_told_to_end(founded: dict[str, str], tmp
         folder = tmp_path / words[2].strip("/").replace("/", "-")
         words[2], words[4] = str(folder), "0.5"
         with running(founded, *words) as process:
-            wait_for(lambda: (folder / "checkpoint").exists() or process.poll() is not None)  # noqa: B023
+            until(lambda: (folder / "checkpoint").exists() or process.poll() is not None, PATIENCE)  # noqa: B023
             assert '"exported"' in ended_well(founded, process)
         assert (folder / "checkpoint").read_text().startswith("localhost/ledger/2026\n")
 
@@ -192,8 +186,8 @@ def test_the_backup_of_every_night_is_made_with_the_owner_s_password(
 def test_everything_together_shows_two_sets_of_metrics(founded: dict[str, str]) -> None:
     second = int(founded["LAWFUL_METRICS_PORT"]) + 1
     with running(founded, "up") as process:
-        wait_for(lambda: is_alive(founded, f"{founded['LAWFUL_PORT']}/readyz") or process.poll() is not None)
-        wait_for(lambda: is_alive(founded, f"{second}/metrics") or process.poll() is not None)
+        until(lambda: is_alive(founded, f"{founded['LAWFUL_PORT']}/readyz") or process.poll() is not None, PATIENCE)
+        until(lambda: is_alive(founded, f"{second}/metrics") or process.poll() is not None, PATIENCE)
         assert is_alive(founded, f"{founded['LAWFUL_METRICS_PORT']}/metrics")
         ended_well(founded, process)
 

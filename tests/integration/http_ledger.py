@@ -43,9 +43,9 @@ from ledger.settings import Settings
 from ledger.web.app import create_app, serve
 from models.images import decode, encode_png
 from tests.ports import free_port
+from tests.waiting import until
 
 from .conftest import picture
-from .log_audit import until
 
 MODEL = {"name": "test-generator", "revision": "1", "weights_sha256": "0" * 64, "licence": "none"}
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> {{ 7*7 }} {% raw %}"

@@ -2,8 +2,6 @@
 
 import contextlib
 import itertools
-import time
-from collections.abc import Callable
 from typing import Any
 
 from ledger.database.session import Database
@@ -55,10 +53,3 @@ def audit(database: Database, signer: NoteSigner) -> list[Checkpoint]:
         path = merkle.consistency_proof(read, old.size, new.size)
         merkle.verify_consistency(old.size, new.size, old.root, new.root, path)
     return heads
-
-
-def until(condition: Callable[[], object], timeout: float = 15.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.01)

@@ -5,8 +5,7 @@ import contextlib
 from ledger.log import entries
 from ledger.log.sequencer import Sequencer
 from ledger.runtime import Runtime
-
-from .log_audit import until
+from tests.waiting import until
 
 
 class _Stop(BaseException):

@@ -4,9 +4,8 @@ import contextlib
 import datetime as dt
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 import structlog
@@ -20,12 +19,12 @@ from ledger.log.statements import sign_statement
 from ledger.log.timestamps import TimestampingThread, Timestamps, ask_authority, newest_timestamp, verify_timestamp
 from ledger.runtime import Runtime, open_runtime, sequencing
 from ledger.settings import Settings
+from tests.waiting import until
 
 from .timestamp_authority import Authority, needs_openssl, running_authority
 
 pytestmark = [needs_openssl, pytest.mark.postgres]
 
-T = TypeVar("T")
 TEXT = "localhost/ledger/2026\n5\nAAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n"
 
 
@@ -58,14 +57,6 @@ def head(runtime: Runtime) -> Head:
     with runtime.database.connect() as connection:
         found = published_head(lambda sql, values: connection.execute(sql, values).fetchall(), runtime.shard)
     assert found is not None
-    return found
-
-
-def until(look: Callable[[], T | None], seconds: float = 20.0) -> T:
-    deadline = time.monotonic() + seconds
-    while (found := look()) is None:
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
     return found
 
 
@@ -182,7 +173,7 @@ def test_a_dead_authority_delays_nothing_and_is_asked_again(mode: str, stamped: 
         )
         stack.callback(thread.stop)
         thread.start()
-        until(lambda: authority.requests or None)
+        until(lambda: authority.requests)
         slowest = 0.0
         for number in range(20):
             started = time.monotonic()
@@ -202,6 +193,6 @@ def test_stopping_does_not_wait_for_a_silent_authority(stamped: Settings, author
     authority.mode = "silent"
     with open_runtime(stamped) as runtime:
         with sequencing(runtime):
-            until(lambda: authority.requests or None)
+            until(lambda: authority.requests)
             started = time.monotonic()
         assert time.monotonic() - started < 5

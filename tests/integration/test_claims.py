@@ -30,10 +30,10 @@ from ledger.log.verify import check_tlog_proof
 from ledger.runtime import Runtime
 from ledger.sweep import sweep
 from models.errors import ImageError
+from tests.waiting import until
 
 from .claiming import FOUND, JANE, Answers, claim_entries, claimed, codes, seen, settled, somebody, works_of
 from .http_ledger import generated, operator, png, stamped
-from .log_audit import until
 
 pytestmark = pytest.mark.postgres
 

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ledger.commands.frame import Invocation
 from ledger.settings import Settings
 from models.images import encode_png
 from tests.ports import free_port
+from tests.waiting import until
 
 from .conftest import picture
 from .small_networks import save_open
@@ -59,7 +60,7 @@ class Ledger:
         return (self.folder / "err.txt").read_text() + (self.folder / "out.txt").read_text()
 
     def wait_for(self, pattern: str, times: int = 1) -> None:
-        until(lambda: len(re.findall(pattern, self.told())) >= times, f"{pattern} in:\n{self.told()}")
+        until(lambda: len(re.findall(pattern, self.told())) >= times, PATIENCE, lambda: f"{pattern} in:\n{self.told()}")
 
     def end(self) -> None:
         for process in self._started:
@@ -67,13 +68,6 @@ class Ledger:
                 process.send_signal(signal.SIGINT)
         for process in self._started:
             process.wait(60)
-
-
-def until(true: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +202,7 @@ def test_a_part_that_dies_is_started_again_and_said_so(ledger: Ledger, up: "subp
         os.kill(victim, signal.SIGKILL)
         name = part.removeprefix("run ")
         ledger.wait_for(f"{name} ended with signal SIGKILL")
-        until(lambda part=part, victim=victim: pids(ledger, part) not in ([], [victim]), f"a new {name}")  # type: ignore[misc]
+        until(lambda part=part, victim=victim: pids(ledger, part) not in ([], [victim]), PATIENCE)  # type: ignore[misc]
 
     # the supervisor held the port meanwhile, so whoever calls now waits instead of being refused
     assert httpx.get(f"{url(ledger)}/healthz", trust_env=False, timeout=60).status_code == 200
@@ -218,7 +212,7 @@ def test_a_part_that_dies_is_started_again_and_said_so(ledger: Ledger, up: "subp
 def test_no_part_outlives_a_supervisor_that_was_killed(ledger: Ledger, up: "subprocess.Popen[str]") -> None:
     assert len(pids(ledger)) == 3
     up.kill()
-    until(lambda: pids(ledger) == [], "the parts to end")
+    until(lambda: pids(ledger) == [], PATIENCE)
 
 
 def test_a_part_that_cannot_start_ends_up_with_the_reason(ledger: Ledger) -> None:
@@ -235,7 +229,7 @@ def test_up_founds_a_ledger_where_none_is_and_takes_its_database_down_with_it(tm
     fresh = Ledger(Invocation(tmp_path / "home", (f"port={free_port()}",)), tmp_path)
     process = fresh.start("up", "--json")
     try:
-        until(lambda: (tmp_path / "out.txt").read_text().endswith("}\n"), f"up:\n{fresh.told()}")
+        until(lambda: (tmp_path / "out.txt").read_text().endswith("}\n"), PATIENCE, fresh.told)
         ready = json.loads((tmp_path / "out.txt").read_text())
         assert httpx.get(f"{ready['url']}/healthz", trust_env=False).status_code == 200
         assert "API key  lawful_" in fresh.told()

@@ -23,10 +23,10 @@ from ledger.database.tables.records import Record
 from ledger.erasure import erase
 from ledger.runtime import Runtime
 from models.images import decode, encode_png
+from tests.waiting import until
 
 from .conftest import picture
 from .http_ledger import EVIDENCE, generated, operator, png, serving, stamped
-from .log_audit import until
 
 pytestmark = pytest.mark.postgres
 

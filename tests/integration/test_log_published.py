@@ -21,7 +21,8 @@ from ledger.log.notes import Checkpoint, NoteSigner, sign_note
 from ledger.log.sequencer import Sequencer, SequencerThread
 from ledger.log.shard import Head, Query, published_head
 from ledger.log.verify import check_tlog_proof
-from tests.integration.log_audit import SHARD, audit, numbered, rows, submit, until
+from tests.integration.log_audit import SHARD, audit, numbered, rows, submit
+from tests.waiting import until
 
 pytestmark = pytest.mark.postgres
 

@@ -16,7 +16,8 @@ from ledger.log import entries, merkle, shard
 from ledger.log.notes import Checkpoint, NoteSigner, open_note
 from ledger.log.sequencer import CHANNEL, Sequencer, SequencerThread, append, find, proof, wait
 from ledger.log.verify import check_tlog_proof
-from tests.integration.log_audit import SHARD, audit, numbered, rows, submit, until
+from tests.integration.log_audit import SHARD, audit, numbered, rows, submit
+from tests.waiting import until
 
 pytestmark = pytest.mark.postgres
 

@@ -18,7 +18,8 @@ from ledger.log.head import HeadFile
 from ledger.log.notes import NoteSigner
 from ledger.log.sequencer import Sequencer, SequencerThread, wait
 from ledger.settings import Settings
-from tests.integration.log_audit import SHARD, audit, numbered, rows, submit, until
+from tests.integration.log_audit import SHARD, audit, numbered, rows, submit
+from tests.waiting import until
 
 pytestmark = pytest.mark.postgres
 

@@ -7,8 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +29,7 @@ from ledger import genesis, tracing
 from ledger.errors import BadRequest
 from ledger.runtime import Runtime, open_runtime
 from ledger.settings import Settings
+from tests.waiting import until
 
 from .http_ledger import api_key, png, process, serving, with_a_port
 
@@ -104,13 +104,6 @@ def silent() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def wait_for(what: Callable[[], object], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.1)
-
-
 def ended_well(started: "subprocess.Popen[bytes]") -> None:
     started.send_signal(signal.SIGTERM)
     assert started.wait(60) == 0
@@ -143,7 +136,7 @@ def test_one_trace_leads_from_the_request_through_the_queue_to_the_last_stage(
             )
             assert sent.status_code == 202, sent.text
             record = f"{settings.public_url}/v1/records/{sent.json()['id']}"
-            wait_for(lambda: httpx.get(record, trust_env=False).json().get("state") == "issued")
+            until(lambda: httpx.get(record, trust_env=False).json().get("state") == "issued", 120)
             ended_well(worker)
             ended_well(web)
     request, job = collector.named("POST /v1/stamps"), collector.named("stamp")
@@ -230,7 +223,7 @@ def test_a_span_names_the_code_of_an_error_and_not_its_words() -> None:
             raise BadRequest("signed by Jane Doe", code="credential_unreadable", next_step="ask Jane Doe")
         with tracing.request("GET", "r-1") as answered:
             answered("/v1/log", 500, None)
-        wait_for(lambda: len(collector.spans) == 2)
+        until(lambda: len(collector.spans) == 2, 120)
     job = collector.named("stamp")
     assert facts(job.attributes)["error.type"] == "credential_unreadable"
     assert (job.status.code, job.status.message) == (Status.STATUS_CODE_ERROR, "")

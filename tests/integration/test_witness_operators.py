@@ -20,8 +20,8 @@ from ledger.log.notes import Checkpoint, Note, NoteVerifier, open_note, sign_not
 from ledger.log.sequencer import SequencerThread
 from ledger.runtime import Runtime, open_runtime, sequencing
 from ledger.settings import Settings
-from tests.integration.log_audit import until
 from tests.integration.witness_at_work import Served, a_witness, copy_database, policy, write
+from tests.waiting import until
 
 pytestmark = pytest.mark.postgres
 

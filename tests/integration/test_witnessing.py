@@ -25,8 +25,8 @@ from ledger.runtime import Runtime, open_runtime, sequencing
 from ledger.settings import Settings
 from ledger.witness.asking import Witnesses
 from ledger.witness.witness import Submission
-from tests.integration.log_audit import until
 from tests.integration.witness_at_work import a_strange_witness, a_witness, policy, reply, write
+from tests.waiting import until
 
 pytestmark = pytest.mark.postgres
 
